@@ -1,0 +1,1 @@
+"""Supabase Realtime-driven reactive worker for A2A agents."""

@@ -1,0 +1,103 @@
+"""Every exception a user can meet, and what to do about it.
+
+One root, `ReactiveWorkerError`; a class's docstring is its default message. The text of an error says
+what happened, where, and what to do next, and never contains a key.
+"""
+
+from __future__ import annotations
+
+
+class ReactiveWorkerError(Exception):
+    """Something went wrong in reactive-worker."""
+
+    #: Process exit code of the command line when this error ends it.
+    exit_code = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class ConfigurationError(ReactiveWorkerError):
+    """A setting is missing or wrong."""
+
+    exit_code = 2
+
+
+class SupabaseError(ReactiveWorkerError):
+    """Supabase refused or failed a request."""
+
+    exit_code = 3
+
+    def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
+        super().__init__(message)
+        #: SQLSTATE, PostgREST code (``PGRST...``) or HTTP status of the answer, where there was one.
+        self.code = code
+
+
+class UnreachableError(SupabaseError):
+    """Supabase cannot be reached: check SUPABASE_URL and that the server runs. Worth trying again."""
+
+
+class InvalidKeyError(SupabaseError):
+    """Supabase does not accept this key: check that key and URL belong to the same project."""
+
+
+class PermissionDeniedError(SupabaseError):
+    """The key's role may not do this: a worker needs the service role key, a user must be signed in."""
+
+
+class SchemaMissingError(SupabaseError):
+    """The tables or functions are not there: apply the migrations with `supabase db push`."""
+
+
+class TaskNotFoundError(ReactiveWorkerError):
+    """No such task, or it belongs to somebody else."""
+
+
+class TaskConflictError(ReactiveWorkerError):
+    """The task is not in a state that allows this."""
+
+
+class InvalidTaskError(ReactiveWorkerError):
+    """A row or an argument cannot be used as a task."""
+
+
+class WorkerExpiredError(ReactiveWorkerError):
+    """This worker's lease has run out and its tasks were handed to others; it must register again."""
+
+
+class LeaseLostError(ReactiveWorkerError):
+    """The task is another worker's now: stop, nothing more of this run is stored."""
+
+
+class WorkerStoppedError(ReactiveWorkerError):
+    """A background duty of the worker died, so the worker stopped rather than look healthy."""
+
+    exit_code = 4
+
+
+class ExecutorLoadError(ConfigurationError):
+    """The executor cannot be imported, or is no a2a AgentExecutor."""
+
+
+class PermanentFailure(ReactiveWorkerError):  # noqa: N818 - the name users raise, by design
+    """Raise inside an executor: the task fails now, whatever is left of its retry budget."""
+
+
+class RetryLater(ReactiveWorkerError):  # noqa: N818 - the name users raise, by design
+    """Raise inside an executor: run the task again after `delay` seconds.
+
+    Parameters
+    ----------
+    delay:
+        Seconds until the task is due again.
+    message:
+        Why; stored in the ``task_retrying`` event.
+    counts:
+        False when this must not use up the task's retry budget, as with a rate limit.
+    """
+
+    def __init__(self, delay: float, message: str | None = None, *, counts: bool = True) -> None:
+        super().__init__(message or f"try again in {delay:g} s")
+        self.delay = delay
+        self.counts = counts
