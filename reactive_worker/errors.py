@@ -80,11 +80,11 @@ class ExecutorLoadError(ConfigurationError):
     """The executor cannot be imported, or is no a2a AgentExecutor."""
 
 
-class PermanentFailure(ReactiveWorkerError):  # noqa: N818 - the name users raise, by design
+class PermanentFailure(ReactiveWorkerError):
     """Raise inside an executor: the task fails now, whatever is left of its retry budget."""
 
 
-class RetryLater(ReactiveWorkerError):  # noqa: N818 - the name users raise, by design
+class RetryLater(ReactiveWorkerError):
     """Raise inside an executor: run the task again after `delay` seconds.
 
     Parameters

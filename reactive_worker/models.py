@@ -12,7 +12,6 @@ from typing import Any, Literal, cast
 from reactive_worker.errors import InvalidTaskError
 
 
-
 class TodoStatus(StrEnum):
     """`todolist.agent_status`."""
 
@@ -307,3 +306,25 @@ class Demand:
 
     total: int
     per_type: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+class PushState(StrEnum):
+    """Whether Realtime truly tells this worker about new rows."""
+
+    #: No subscription yet, or it is being rebuilt.
+    CONNECTING = "connecting"
+    #: A probe written by this worker came back through Realtime.
+    HEALTHY = "healthy"
+    #: The socket looks alive, yet the probe was not heard.
+    DEAF = "deaf"
+    #: Switched off by the user.
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class PushHealth:
+    """State of the push channel, since when, and why."""
+
+    state: PushState
+    since: datetime
+    detail: str = ""

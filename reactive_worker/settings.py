@@ -175,8 +175,8 @@ def check_url(url: str) -> str:
     """Return `url` when it can be a Supabase project URL; raise ConfigurationError otherwise."""
     if not url:
         raise ConfigurationError(
-            "no SUPABASE_URL: set it in the environment or .env, for example SUPABASE_URL=http://127.0.0.1:54321 "
-            "(`reactive-worker dev` starts a local Supabase there)"
+            "no SUPABASE_URL: set it in the environment or .env, for example "
+            "SUPABASE_URL=http://127.0.0.1:54321 (`reactive-worker dev` starts a local Supabase there)"
         )
     try:
         parts = urlsplit(url)
@@ -220,7 +220,8 @@ def read_env_file(path: str | Path | None = None) -> dict[str, str]:
                     values[binding.key] = binding.value
                 elif binding.key is not None:
                     raise ConfigurationError(
-                        f"{chosen}, line {binding.original.line}: {binding.key} has no value; expected NAME=value"
+                        f"{chosen}, line {binding.original.line}: "
+                        f"{binding.key} has no value; expected NAME=value"
                     )
     except UnicodeDecodeError:
         raise ConfigurationError(f"{chosen} is not UTF-8 text") from None

@@ -1,0 +1,135 @@
+"""One door to PostgREST: wraps the user's supabase client, async or sync, and speaks our errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import httpx
+from postgrest.exceptions import APIError
+
+from reactive_worker.settings import check_url
+from reactive_worker.store.translate import translate
+from supabase import AsyncClient, AsyncClientOptions, Client
+
+#: Seconds for one request. A claim or finish takes milliseconds; a batch of 200 large events a second or two.
+REQUEST_TIMEOUT = 30.0
+
+Filter = tuple[str, str, str]
+"""``(column, PostgREST operator, value)``, for example ``("seq", "gt", "5")``."""
+
+
+class Connection:
+    """Calls functions and reads tables through a supabase client.
+
+    Parameters
+    ----------
+    client:
+        The user's own client: `supabase.AsyncClient`, or the sync `supabase.Client`, whose calls then run in
+        a thread of ours so that they never block the event loop.
+
+    Example
+    -------
+    >>> connection = await Connection.open("http://127.0.0.1:54321", service_role_key)  # doctest: +SKIP
+    >>> await connection.rpc("todo_stats", {})  # doctest: +SKIP
+    """
+
+    def __init__(self, client: AsyncClient | Client) -> None:
+        self._client: Any = client
+        self._owned = False
+        self._is_async = isinstance(client, AsyncClient)
+        # A pool of our own: asyncio's default one may be full of users' blocking executors.
+        self._threads = None if self._is_async else ThreadPoolExecutor(4, thread_name_prefix="supabase-sync")
+
+    @classmethod
+    async def open(cls, url: str, key: str) -> Connection:
+        """Build an async client of our own for `url` and `key`.
+
+        Raises
+        ------
+        ConfigurationError
+            The URL is malformed.
+        """
+        http = httpx.AsyncClient(
+            timeout=REQUEST_TIMEOUT,
+            limits=httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=30),
+            follow_redirects=True,
+        )
+        options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
+        connection = cls(AsyncClient(check_url(url), key, options))
+        connection._owned = True
+        connection._http = http
+        return connection
+
+    _http: httpx.AsyncClient | None = None
+
+    @property
+    def is_async(self) -> bool:
+        """False when the user's client is the synchronous one (it has no Realtime)."""
+        return self._is_async
+
+    @property
+    def url(self) -> str:
+        """The project URL without a trailing slash."""
+        return str(self._client.supabase_url).rstrip("/")
+
+    @property
+    def key(self) -> str:
+        """The API key the client was made with."""
+        return cast("str", self._client.supabase_key)
+
+    async def rpc(self, name: str, params: Mapping[str, Any]) -> Any:
+        """Call the SQL function `name` and return its JSON result.
+
+        Raises
+        ------
+        ReactiveWorkerError
+            A subclass that says what happened: see `store.translate`.
+        """
+        return await self._execute(lambda: self._client.rpc(name, dict(params)), f"rpc {name}")
+
+    async def select(
+        self,
+        table: str,
+        columns: str = "*",
+        *,
+        filters: Sequence[Filter] = (),
+        order: Sequence[tuple[str, bool]] = (),
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Read rows of `table`; `order` holds ``(column, descending)``. Raises as `rpc` does."""
+
+        def build() -> Any:
+            query = self._client.table(table).select(columns)
+            for column, operator, value in filters:
+                query = query.filter(column, operator, value)
+            for column, descending in order:
+                query = query.order(column, desc=descending)
+            if limit is not None:
+                query = query.limit(limit)
+            if offset is not None:
+                query = query.offset(offset)
+            return query
+
+        return cast("list[dict[str, Any]]", await self._execute(build, f"select from {table}"))
+
+    async def aclose(self) -> None:
+        """Close what this connection built; a client the user passed stays open."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+        if self._owned and self._http is not None:
+            await self._http.aclose()
+
+    async def _execute(self, build: Callable[[], Any], what: str) -> Any:
+        try:
+            if self._threads is None:
+                answer = await build().execute()
+            else:
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(self._threads, lambda: build().execute())
+        except (APIError, httpx.HTTPError, OSError) as error:
+            raise translate(error, what=what, url=self.url) from error
+        return answer.data

@@ -1,0 +1,212 @@
+"""The heartbeat thread: keeps the worker's lease while executors block the event loop.
+
+An executor that computes for twenty seconds blocks the loop; a heartbeat that shared it would let the lease
+run out and the task would run twice. So the heartbeat has a thread and a connection of its own. The other
+side of that coin: a worker whose loop never comes back would hold its tasks for ever. So the thread watches
+the loop, logs where it is stuck, and past a limit lets the lease go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httpx
+
+logger = logging.getLogger(__name__)
+
+#: Seconds a loop may be silent before its stack is logged; one heartbeat interval, but at least this.
+STALL_NOTICE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseNews:
+    """What a heartbeat learned; handled in the event loop."""
+
+    #: False: the worker is not known any more, all its tasks are others' now.
+    known: bool
+    cancel: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    desired_state: str = "running"
+
+
+class LeaseKeeper:
+    """Renews one worker's lease from a thread.
+
+    Parameters
+    ----------
+    url, key:
+        Project URL and worker key.
+    worker_id:
+        The registered worker.
+    lease, heartbeat:
+        Seconds the lease lasts, and seconds between renewals.
+    stall_limit:
+        Seconds the event loop may be blocked before the lease is let go; 0 = for ever.
+    in_flight:
+        Called from the thread: the ``(id, attempt)`` of every task held now.
+    on_news:
+        Called in the event loop with what each heartbeat learned.
+    on_stall:
+        Called from the thread with the seconds the loop has been stuck, once per stall.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        worker_id: str,
+        *,
+        lease: float,
+        heartbeat: float,
+        stall_limit: float,
+        in_flight: Callable[[], Sequence[tuple[str, int]]],
+        on_news: Callable[[LeaseNews], None],
+        info: Callable[[], Mapping[str, Any]] = dict,
+        on_stall: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._url = f"{url.rstrip('/')}/rest/v1/rpc/heartbeat_worker"
+        self._headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+        self._worker_id = worker_id
+        self._lease = lease
+        self._heartbeat = heartbeat
+        self._stall_limit = stall_limit
+        self._in_flight = in_flight
+        self._on_news = on_news
+        self._info = info
+        self._on_stall = on_stall
+        self._stop = threading.Event()
+        self._now = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
+        self._loop_seen = 0.0
+        self._stalled = False
+        #: Monotonic time of the last heartbeat the database confirmed.
+        self.confirmed_at = 0.0
+        #: What ended the thread, if it died.
+        self.error: BaseException | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """True while the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread; call it in the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._loop_seen = self.confirmed_at = time.monotonic()
+        # A daemon: a worker that is killed by an exception elsewhere must not hang in its heartbeat.
+        self._thread = threading.Thread(target=self._run, name="reactive-worker-lease", daemon=True)
+        self._thread.start()
+
+    def beat_now(self) -> None:
+        """Ask for a heartbeat at once (the mailbox said there is news)."""
+        self._now.set()
+
+    async def stop(self) -> None:
+        """End the thread and wait for it; the lease is left to `unregister_worker`."""
+        self._stop.set()
+        self._now.set()
+        thread = self._thread
+        if thread is not None:
+            while thread.is_alive():  # at most one request; join() would block the loop
+                await asyncio.sleep(0.01)
+
+    def _run(self) -> None:
+        try:
+            timeout = max(1.0, self._lease / 3)
+            with httpx.Client(headers=self._headers, timeout=timeout) as http:
+                pause = self._heartbeat
+                while True:
+                    self._now.wait(pause)
+                    self._now.clear()
+                    if self._stop.is_set():
+                        return
+                    pause = self._beat(http)
+        except BaseException as error:
+            # The worker looks at `error` and stops loudly: a dead heartbeat must never look healthy.
+            self.error = error
+            logger.exception("the heartbeat thread died")
+            raise
+
+    def _beat(self, http: httpx.Client) -> float:
+        """One heartbeat; returns seconds until the next."""
+        if not self._may_renew():
+            return self._heartbeat
+        body = {
+            "p_worker_id": self._worker_id,
+            "p_lease_seconds": self._lease,
+            "p_in_flight": [{"id": id, "attempt": attempt} for id, attempt in self._in_flight()],
+            "p_info": dict(self._info()),
+        }
+        # A missed heartbeat is tried again soon: after an outage every worker must have renewed its
+        # lease before any other may call it dead.
+        retry = min(1.0, self._heartbeat / 2) * random.uniform(0.5, 1.0)
+        try:
+            answer = http.post(self._url, json=body)
+        except httpx.HTTPError as error:
+            logger.warning("heartbeat not delivered: %s", str(error) or type(error).__name__)
+            return retry
+        if answer.status_code != 200:
+            logger.warning("heartbeat refused: HTTP %d %s", answer.status_code, answer.text[:300])
+            return retry
+        data = cast("dict[str, Any]", answer.json())
+        self.confirmed_at = time.monotonic()
+        self._tell(
+            LeaseNews(
+                known=bool(data["known"]),
+                cancel=tuple(str(id) for id in data.get("cancel") or ()),
+                lost=tuple(str(id) for id in data.get("lost") or ()),
+                desired_state=str(data.get("desired_state") or "running"),
+            )
+        )
+        return self._heartbeat
+
+    def _may_renew(self) -> bool:
+        """Look at the event loop; False when it has been stuck past the limit."""
+        now = time.monotonic()
+        silent = now - self._loop_seen
+        self._tell(None)
+        if silent > max(STALL_NOTICE, self._heartbeat * 1.5) and not self._stalled:
+            self._stalled = True
+            logger.warning(
+                "the event loop has been blocked for %.1f s; something in an executor does not await:\n%s",
+                silent,
+                self._loop_stack(),
+            )
+            self._on_stall(silent)
+        if self._stall_limit and silent > self._stall_limit:
+            logger.error(
+                "the event loop has been blocked for %.0f s, past the limit of %.0f s: letting the lease go, "
+                "other workers take over",
+                silent,
+                self._stall_limit,
+            )
+            return False
+        return True
+
+    def _tell(self, news: LeaseNews | None) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(self._in_loop, news)
+
+    def _in_loop(self, news: LeaseNews | None) -> None:
+        self._loop_seen = time.monotonic()
+        self._stalled = False
+        if news is not None:
+            self._on_news(news)
+
+    def _loop_stack(self) -> str:
+        frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage] - the only way to see another thread's stack
+        return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"

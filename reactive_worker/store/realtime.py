@@ -1,0 +1,268 @@
+"""A supervised Realtime subscription that never gives up and never lies about its health.
+
+realtime-py gives up after five failed connections, dies with any exception in a callback, and goes deaf
+when a channel is closed or joined twice. So it is used for one thing only: one socket, one join. Everything
+else is done from outside: callbacks only enqueue, the client's own reconnecting is off, and whenever anything
+is not as it must be the whole client is thrown away and a new one is built, with backoff, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
+
+from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
+
+from reactive_worker.models import PushHealth, PushState
+
+logger = logging.getLogger(__name__)
+
+#: A refused join alone takes 5 s on the server; realtime-py resends a slow join and so kills its own channel.
+JOIN_TIMEOUT = 30
+#: The first subscription after a server start takes 1.2 to 1.7 s to become ready, retries up to 10 s.
+READY_TIMEOUT = 30.0
+BACKOFF_FIRST = 0.5
+BACKOFF_MOST = 30.0
+#: How often the client is looked at from outside, in case it died without calling anybody back.
+WATCH_INTERVAL = 2.0
+
+ChangeKind = Literal["INSERT", "UPDATE", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What to hear: changes of one table, filtered on the server."""
+
+    table: str
+    event: ChangeKind
+    filter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change as Realtime told it. `record` is empty for DELETE."""
+
+    table: str
+    kind: str
+    record: Mapping[str, Any]
+
+
+class RealtimeLink:
+    """Keeps one channel subscribed for as long as it lives.
+
+    Parameters
+    ----------
+    url, key:
+        Project URL and API key.
+    topic:
+        Channel name; any.
+    bindings:
+        What to hear. Never the same binding twice: the server collapses them.
+    on_change:
+        Called in the event loop with every `Change`; an exception in it is logged and costs that change only.
+    on_ready:
+        Called whenever a subscription has become live (at first and after each rebuild): catch up now, for
+        nothing said in between is repeated.
+    on_health:
+        Called with the new `PushHealth` on each change of state. A link by itself only knows ``connecting``
+        and ``deaf`` (told by `mark_deaf`); ``healthy`` is for whoever hears its own probe: `mark_healthy`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        topic: str,
+        bindings: Sequence[Binding],
+        *,
+        on_change: Callable[[Change], None],
+        on_ready: Callable[[], None] = lambda: None,
+        on_health: Callable[[PushHealth], None] = lambda health: None,
+    ) -> None:
+        self._url = f"{url.rstrip('/')}/realtime/v1"
+        self._key = key
+        self._topic = topic
+        self._bindings = tuple(bindings)
+        self._on_change = on_change
+        self._on_ready = on_ready
+        self._on_health = on_health
+        self._task: asyncio.Task[None] | None = None
+        self._broken: asyncio.Event | None = None
+        self._reason = ""
+        self.health = PushHealth(PushState.CONNECTING, datetime.now(UTC), "not started")
+        #: How many times a subscription became live.
+        self.subscriptions = 0
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The supervising task; it ends only by `stop`."""
+        return self._task
+
+    async def start(self) -> None:
+        """Begin; returns at once, readiness is told through `on_ready`."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._supervise(), name=f"realtime {self._topic}")
+
+    async def stop(self) -> None:
+        """Leave the channel, close the socket and wait until nothing is left of it."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def mark_healthy(self, detail: str = "") -> None:
+        """Tell the link that its owner has heard a probe of its own."""
+        self._set_health(PushState.HEALTHY, detail)
+
+    def mark_deaf(self, detail: str) -> None:
+        """Tell the link that a probe was not heard: the client is thrown away and built anew."""
+        self._set_health(PushState.DEAF, detail)
+        self._break(detail)
+
+    def _set_health(self, state: PushState, detail: str) -> None:
+        if state is self.health.state:
+            return
+        self.health = PushHealth(state, datetime.now(UTC), detail)
+        level = logging.INFO if state is PushState.HEALTHY else logging.WARNING
+        logger.log(level, "realtime is %s%s", state.value, f": {detail}" if detail else "")
+        self._on_health(self.health)
+
+    def _break(self, reason: str) -> None:
+        self._reason = reason
+        if self._broken is not None:
+            self._broken.set()
+
+    async def _supervise(self) -> None:
+        failures = 0
+        reported = ""
+        while True:
+            began = self.subscriptions
+            try:
+                await self._live_once()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a client or a server throws, we build anew
+                self._reason = f"{type(error).__name__}: {_without_key(str(error), self._key)}"
+            if self.subscriptions > began:
+                failures, reported = 0, ""
+            else:
+                failures += 1
+            # A deaf channel stays "deaf" until a probe is heard; everything else is "connecting".
+            if self.health.state is PushState.HEALTHY:
+                self._set_health(PushState.CONNECTING, self._reason)
+            if self._reason != reported:
+                reported = self._reason
+                logger.warning("realtime: %s; trying again until it works, polling meanwhile", self._reason)
+            # Full jitter: a whole fleet loses its sockets in the same instant when a server restarts.
+            pause = random.uniform(0, min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(failures, 10)))
+            await asyncio.sleep(pause)
+
+    async def _live_once(self) -> None:
+        """Build a client, subscribe, and return (or raise) when it is no longer good."""
+        broken = self._broken = asyncio.Event()
+        ready = asyncio.Event()
+        client = AsyncRealtimeClient(self._url, self._key, auto_reconnect=False, timeout=JOIN_TIMEOUT)
+        channel = client.channel(self._topic)
+        try:
+            self._bind(channel, ready)
+            await client.connect()
+            await channel.subscribe(self._on_status)
+            if not broken.is_set():
+                await self._wait(client, channel, ready, broken)
+        finally:
+            self._broken = None
+            await _discard(client, channel)
+
+    def _bind(self, channel: AsyncRealtimeChannel, ready: asyncio.Event) -> None:
+        for binding in self._bindings:
+            channel.on_postgres_changes(
+                cast("Any", binding.event),
+                self._heard,
+                table=binding.table,
+                schema="public",
+                filter=binding.filter,
+            )
+
+        def on_system(payload: Any) -> None:
+            # on_system hears ok only; an error arrives as CHANNEL_ERROR through _on_status.
+            ready.set()
+
+        channel.on_system(on_system)
+
+    async def _wait(
+        self,
+        client: AsyncRealtimeClient,
+        channel: AsyncRealtimeChannel,
+        ready: asyncio.Event,
+        broken: asyncio.Event,
+    ) -> None:
+        # Changes flow from the system message on, not from the join reply.
+        deadline = asyncio.get_running_loop().time() + READY_TIMEOUT
+        while not ready.is_set():
+            if broken.is_set():
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                self._reason = f"joined, but not told that it is subscribed within {READY_TIMEOUT:g} s"
+                return
+            await _either(ready, broken, timeout=1.0)
+        self.subscriptions += 1
+        self._on_ready()
+        while not broken.is_set():
+            if not client.is_connected or not channel.is_joined:
+                self._reason = "the client lost its connection or channel without saying so"
+                return
+            await _either(broken, timeout=WATCH_INTERVAL)
+
+    def _on_status(self, status: RealtimeSubscribeStates, error: Exception | None) -> None:
+        if status is not RealtimeSubscribeStates.SUBSCRIBED:
+            text = f": {_without_key(str(error), self._key)}" if error else ""
+            self._break(f"channel {status.value}{text}")
+
+    def _heard(self, payload: Any) -> None:
+        # An exception here would end realtime-py's receive loop for good, and nobody would be told.
+        try:
+            data = payload["data"]
+            if data.get("errors"):
+                logger.warning("realtime reports %s for table %s", data["errors"], data.get("table"))
+            change = Change(
+                table=str(data["table"]), kind=_kind(data["type"]), record=data.get("record") or {}
+            )
+            self._on_change(change)
+        except Exception:
+            logger.exception("a change told by realtime could not be used; the sweep will find its row")
+
+
+def _kind(value: Any) -> str:
+    return str(getattr(value, "value", value))
+
+
+def _without_key(text: str, key: str) -> str:
+    return text.replace(key, "<key>") if key else text
+
+
+async def _either(*events: asyncio.Event, timeout: float) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _discard(client: AsyncRealtimeClient, channel: AsyncRealtimeChannel) -> None:
+    """Close a client whatever state it is in, and end the timers it would leave behind."""
+    channel.subscribe_callback = None
+    channel.rejoin_timer.reset()
+    channel.join_push.destroy()
+    try:
+        async with asyncio.timeout(5):
+            await client.close()
+    except Exception as error:  # noqa: BLE001 - it is being thrown away; the next one matters
+        logger.debug("closing a realtime client: %s", type(error).__name__)

@@ -1,0 +1,237 @@
+"""TodoStore: one typed async call for each SQL function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from reactive_worker.errors import InvalidTaskError, TaskNotFoundError
+from reactive_worker.models import (
+    Candidate,
+    ClaimResult,
+    SweepResult,
+    Todo,
+    TodoEvent,
+    parse_time,
+)
+from reactive_worker.store.connection import Connection, Filter
+
+#: The schema version this code was written for; older workers keep running against newer schemas.
+SCHEMA_VERSION = 1
+
+
+def event_row(event: TodoEvent) -> dict[str, Any]:
+    """The JSON `append_events` takes for one event."""
+    return {
+        "id": event.id,
+        "todolist_id": event.todolist_id,
+        "attempt": event.attempt,
+        "seq": event.seq,
+        "event_type": event.event_type,
+        "event_data": event.event_data,
+        "message": event.message,
+        "context_id": event.context_id,
+        "task_id": event.task_id,
+        "task_state": event.task_state,
+    }
+
+
+class TodoStore:
+    """The tables and functions of `supabase/migrations`, typed.
+
+    Every method raises the errors `store.translate` names. Methods that change state are safe to repeat.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        #: Rows that came back and could not be read, as (row, error); the worker logs them.
+        self.unreadable: list[tuple[Mapping[str, Any], InvalidTaskError]] = []
+
+    # -- what clients do -------------------------------------------------------------------------------------
+
+    async def submit(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
+        """Insert many tasks; returns ``(id, created)`` in input order."""
+        answer = await self.connection.rpc("submit_todos", {"p_rows": list(rows)})
+        return [(str(row["id"]), bool(row["created"])) for row in answer]
+
+    async def get(self, id: str) -> Todo:
+        """Read one row; raises TaskNotFoundError when it is not there, or not ours to see."""
+        rows = await self.connection.select("todolist", filters=[("id", "eq", id)])
+        if not rows:
+            raise TaskNotFoundError(f"no task {id}, or it belongs to somebody else")
+        return Todo.from_row(rows[0])
+
+    async def events(self, id: str, after: int = 0, limit: int = 500) -> list[TodoEvent]:
+        """Read a task's events with ``seq > after``, in order."""
+        rows = await self.connection.select(
+            "events",
+            filters=[("todolist_id", "eq", id), ("seq", "gt", str(after))],
+            order=[("seq", False)],
+            limit=limit,
+        )
+        return [TodoEvent.from_row(row) for row in rows]
+
+    async def all_events(self, id: str) -> list[TodoEvent]:
+        """Read every event of a task, page by page (max_rows caps one answer silently)."""
+        found: list[TodoEvent] = []
+        while True:
+            page = await self.events(id, after=found[-1].seq or 0 if found else 0)
+            if not page:
+                return found
+            found.extend(page)
+
+    async def list_tasks(
+        self,
+        *,
+        status: str | None = None,
+        agent_type: str | None = None,
+        limit: int = 50,
+        offset: int | None = None,
+    ) -> list[Todo]:
+        """Newest tasks first."""
+        filters: list[Filter] = []
+        if status is not None:
+            filters.append(("agent_status", "eq", status))
+        if agent_type is not None:
+            filters.append(("agent_type", "eq", agent_type))
+        rows = await self.connection.select(
+            "todolist",
+            filters=filters,
+            order=[("created_at", True), ("id", True)],
+            limit=limit,
+            offset=offset,
+        )
+        return [Todo.from_row(row) for row in rows]
+
+    async def recent_events(self, limit: int = 10) -> list[TodoEvent]:
+        """Newest events of all tasks first."""
+        rows = await self.connection.select(
+            "events", order=[("created_at", True), ("seq", True)], limit=limit
+        )
+        return [TodoEvent.from_row(row) for row in rows]
+
+    async def cancel(self, id: str, reason: str | None = None) -> Todo:
+        """Cancel a task; a running one is told. Raises TaskNotFoundError, TaskConflictError."""
+        return Todo.from_row(await self.connection.rpc("cancel_todo", {"p_id": id, "p_reason": reason}))
+
+    async def retry(self, id: str) -> Todo:
+        """Put a failed or cancelled task back. Raises TaskNotFoundError, TaskConflictError."""
+        return Todo.from_row(await self.connection.rpc("retry_todo", {"p_id": id}))
+
+    async def answer(self, id: str, message: Mapping[str, Any]) -> Todo:
+        """Answer a waiting task with an A2A message. Raises TaskNotFoundError, TaskConflictError."""
+        return Todo.from_row(
+            await self.connection.rpc("answer_todo", {"p_id": id, "p_message": dict(message)})
+        )
+
+    async def stats(self, agent_type: str | None = None) -> dict[str, Any]:
+        """The monitor's figures, in one query."""
+        return cast("dict[str, Any]", await self.connection.rpc("todo_stats", {"p_agent_type": agent_type}))
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """Every registered worker, alive or not."""
+        return cast("list[dict[str, Any]]", await self.connection.rpc("list_workers", {}))
+
+    async def set_worker_state(self, worker_id: str, state: str) -> dict[str, Any]:
+        """Ask a worker to be ``running``, ``paused`` or ``draining``; it hears at once."""
+        params = {"p_worker_id": worker_id, "p_state": state}
+        return cast("dict[str, Any]", await self.connection.rpc("set_worker_state", params))
+
+    async def schema_version(self) -> int:
+        """Version of the migrations applied; raises SchemaMissingError when there are none."""
+        return int(await self.connection.rpc("reactive_worker_schema_version", {}))
+
+    # -- what workers do -------------------------------------------------------------------------------------
+
+    async def register(
+        self,
+        worker_id: str,
+        *,
+        name: str,
+        agent_types: Sequence[str],
+        concurrency: int,
+        lease: float,
+        info: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Make the worker known and give it a lease of `lease` seconds."""
+        return cast(
+            "dict[str, Any]",
+            await self.connection.rpc(
+                "register_worker",
+                {
+                    "p_worker_id": worker_id,
+                    "p_name": name,
+                    "p_agent_types": list(agent_types),
+                    "p_concurrency": concurrency,
+                    "p_lease_seconds": lease,
+                    "p_info": dict(info),
+                },
+            ),
+        )
+
+    async def unregister(self, worker_id: str) -> None:
+        """Remove the worker; whatever it still holds is released unharmed."""
+        await self.connection.rpc("unregister_worker", {"p_worker_id": worker_id})
+
+    async def sweep(self, worker_id: str, agent_types: Sequence[str], limit: int) -> SweepResult:
+        """Put rows of expired workers back, then return the best due candidates."""
+        answer = await self.connection.rpc(
+            "sweep_todos",
+            {"p_worker_id": worker_id, "p_agent_types": list(agent_types), "p_limit": limit},
+        )
+        candidates: list[Candidate] = []
+        for row in answer["candidates"]:
+            try:
+                candidates.append(Candidate.from_row(row, "sweep"))
+            except InvalidTaskError as error:
+                self.unreadable.append((row, error))
+        due = answer["next_due_at"]
+        return SweepResult(
+            candidates=tuple(candidates),
+            next_due_at=None if due is None else parse_time(due, "next_due_at"),
+            reclaimed=int(answer["reclaimed"]),
+            now=parse_time(answer["now"], "now"),
+            full=bool(answer["full"]),
+        )
+
+    async def claim(self, worker_id: str, ids: Sequence[str], want: int) -> ClaimResult:
+        """Take up to `want` of `ids`, in order. Raises WorkerExpiredError when the lease has run out."""
+        answer = await self.connection.rpc(
+            "claim_todos", {"p_worker_id": worker_id, "p_ids": list(ids), "p_want": want}
+        )
+        claimed: list[Todo] = []
+        for row in answer["claimed"]:
+            try:
+                claimed.append(Todo.from_row(row))
+            except InvalidTaskError as error:
+                self.unreadable.append((row, error))
+        return ClaimResult(claimed=tuple(claimed), gone=tuple(str(id) for id in answer["gone"]))
+
+    async def append(self, worker_id: str, events: Sequence[TodoEvent]) -> frozenset[str]:
+        """Store events of running tasks; returns the ids of tasks that are no longer this worker's."""
+        answer = await self.connection.rpc(
+            "append_events", {"p_worker_id": worker_id, "p_events": [event_row(event) for event in events]}
+        )
+        return frozenset(str(id) for id in answer["lost"])
+
+    async def finish(
+        self, worker_id: str, results: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[str, str, str | None]]:
+        """End runs; returns ``(id, finished | repeated | lost, agent_status)`` in input order."""
+        answer = await self.connection.rpc(
+            "finish_todos", {"p_worker_id": worker_id, "p_results": list(results)}
+        )
+        return [
+            (str(row["todolist_id"]), str(row["result"]), row.get("agent_status"))
+            for row in answer["results"]
+        ]
+
+    async def release(self, worker_id: str, runs: Iterable[tuple[str, int]]) -> None:
+        """Hand rows back unharmed: pending again, no failure counted."""
+        items = [{"id": id, "attempt": attempt} for id, attempt in runs]
+        await self.connection.rpc("release_todos", {"p_worker_id": worker_id, "p_items": items})
+
+    async def touch_probe(self, worker_id: str) -> str:
+        """Write the sonar's probe; returns its `probe_at` as Realtime will render it."""
+        answer = await self.connection.rpc("touch_probe", {"p_worker_id": worker_id})
+        return str(answer["probe_at"])

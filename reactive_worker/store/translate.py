@@ -1,0 +1,102 @@
+"""Turn what PostgREST, its gateway and the network say into our errors, with what to do about it."""
+
+from __future__ import annotations
+
+import httpx
+from postgrest.exceptions import APIError
+
+from reactive_worker.errors import (
+    InvalidKeyError,
+    InvalidTaskError,
+    PermissionDeniedError,
+    ReactiveWorkerError,
+    SchemaMissingError,
+    SupabaseError,
+    TaskConflictError,
+    TaskNotFoundError,
+    UnreachableError,
+    WorkerExpiredError,
+)
+
+#: PostgREST could not find the function, the table or the schema.
+_MISSING = frozenset({"PGRST202", "PGRST205", "42883", "42P01", "3F000"})
+_BAD_KEY = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
+#: SQLSTATE classes and PostgREST codes that pass by themselves: connection, resources, shutdown, rollback.
+_PASSING_CLASSES = ("08", "53", "57", "40", "58", "XX")
+_PASSING = frozenset({"PGRST000", "PGRST001", "PGRST002", "PGRST003", "25006", "55P03"})
+
+
+def translate(error: Exception, *, what: str, url: str) -> ReactiveWorkerError:
+    """Return the error a user should meet for `error`, raised while doing `what` against `url`.
+
+    Parameters
+    ----------
+    error:
+        What postgrest or httpx raised.
+    what:
+        The operation, for example ``rpc claim_todos``.
+    url:
+        The project URL; keys never appear in it.
+    """
+    if isinstance(error, ReactiveWorkerError):
+        return error
+    if isinstance(error, APIError):
+        return _api_error(error, what, url)
+    if isinstance(error, httpx.TimeoutException):
+        return UnreachableError(f"{url} did not answer in time ({what}): check the network and the project")
+    if isinstance(error, httpx.HTTPError | OSError):
+        reason = str(error) or type(error).__name__
+        return UnreachableError(
+            f"cannot reach {url} ({what}): {reason}. Check SUPABASE_URL and that the server runs"
+        )
+    return SupabaseError(f"{what} failed at {url}: {type(error).__name__}: {error}")
+
+
+def _api_error(error: APIError, what: str, url: str) -> ReactiveWorkerError:
+    code = "" if error.code is None else str(error.code)
+    message = error.message or "no message"
+    lowered = message.lower()
+    if code == "RW001":
+        return WorkerExpiredError(message)
+    if code == "PT404":
+        return TaskNotFoundError(message)
+    if code == "PT409":
+        return TaskConflictError(message)
+    if code in _MISSING:
+        return SchemaMissingError(
+            f"{url} has no such table or function ({what}: {message}). "
+            "Apply the migrations: `supabase db push` (and `reactive-worker init` before it, "
+            "if this project has no supabase/ folder)",
+            code=code,
+        )
+    if code in _BAD_KEY or (code in ("", "401") and "key" in lowered):
+        return InvalidKeyError(
+            f"{url} does not accept this key ({message}): check that URL and key belong to the same project",
+            code=code,
+        )
+    if code in ("42501", "401", "403"):
+        return PermissionDeniedError(
+            f"the key's role may not do this ({what}: {message}). A worker needs the service role key; "
+            "a client needs it too, or a signed-in user (the anon key may do nothing here)",
+            code=code,
+        )
+    if code in ("22023", "23514", "22P02", "23502", "22001", "22003") or code.startswith("PGRST1"):
+        return InvalidTaskError(f"{what} was refused: {message}")
+    if is_passing(code):
+        return UnreachableError(f"{url} cannot answer now ({what}: {message})", code=code)
+    details = f" ({error.details})" if error.details else ""
+    return SupabaseError(f"{what} failed at {url}: {message}{details} [{code or 'no code'}]", code=code)
+
+
+def is_passing(code: str) -> bool:
+    """True when an error with this SQLSTATE, PostgREST code or HTTP status is worth trying again."""
+    if code in _PASSING or code in ("408", "425", "429"):
+        return True
+    if len(code) == 3 and code.startswith("5"):
+        return True
+    return len(code) == 5 and code.startswith(_PASSING_CLASSES)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """True when the same call may succeed later without anybody changing anything."""
+    return isinstance(error, UnreachableError)
