@@ -1,0 +1,318 @@
+"""TaskClient: submit, wait, stream, cancel, retry, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from reactive_worker.completion import CompletionWatch
+from reactive_worker.errors import InvalidTaskError
+from reactive_worker.follow import follow_events
+from reactive_worker.models import Todo, TodoEvent, TodoStatus
+from reactive_worker.session import Session
+from reactive_worker.settings import Settings
+from reactive_worker.submission import NewTask, plain_json, task_id, text
+
+if TYPE_CHECKING:
+    from reactive_worker.store.connection import Connection
+    from supabase import AsyncClient, Client
+
+#: Rows in one `submit_todos` call. Larger batches gain nothing and hold their locks longer.
+SUBMIT_BATCH = 500
+
+_ENDED = frozenset(status for status in TodoStatus if status.is_terminal)
+
+
+class TaskClient:
+    """What a program does with tasks it wants done.
+
+    Parameters
+    ----------
+    supabase:
+        Your own supabase client, `AsyncClient` or the synchronous `Client` (its calls then run in a thread).
+        It is never closed by us. Or use `TaskClient.from_settings()`.
+
+    Example
+    -------
+    >>> async def main() -> None:
+    ...     async with TaskClient.from_settings() as client:
+    ...         id = await client.submit_task("echo", "hello")
+    ...         todo = await client.wait_for_completion(id, timeout=60)
+    ...         print(todo.agent_status, todo.agent_output)
+    """
+
+    def __init__(self, supabase: AsyncClient | Client | Connection) -> None:
+        self._session = Session(supabase)
+        self._completion = CompletionWatch()
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, **overrides: Any) -> Self:
+        """Build a client from the environment and `.env`; it connects at the first call.
+
+        Parameters
+        ----------
+        settings:
+            Settings to use; by default `Settings.load(**overrides)`, for example ``url=..., key=...``.
+
+        Raises
+        ------
+        ConfigurationError
+            URL or key are missing or malformed.
+        """
+        return cls._of(Session((settings or Settings.load(**overrides)).require_connection()))
+
+    @classmethod
+    def _of(cls, session: Session) -> Self:
+        client = cls.__new__(cls)
+        client._session = session
+        client._completion = CompletionWatch()
+        return client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End what runs in the background and close what this client opened itself."""
+        await self._completion.aclose()
+        await self._session.aclose()
+
+    # -- submitting ------------------------------------------------------------------------------------------
+
+    async def submit_task(
+        self,
+        agent_type: str,
+        prompt: str,
+        input_data: Any = None,
+        *,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        available_at: datetime | None = None,
+        idempotency_key: str | None = None,
+        context_id: str | None = None,
+        max_failures: int | None = None,
+        timeout: int | None = None,
+        id: str | None = None,
+    ) -> str:
+        """Insert one task and return its id.
+
+        Parameters
+        ----------
+        agent_type:
+            Which workers may run it; must match theirs exactly.
+        prompt:
+            What the agent is asked; `get_user_input()` of its request context.
+        input_data:
+            Anything JSON can hold.
+        priority:
+            Higher runs first.
+        delay, available_at:
+            When it is due: seconds (or a timedelta) from now, or a moment; default: at once.
+        idempotency_key:
+            Submitting again with the same key returns the id of the task that is there.
+        context_id:
+            A2A context (conversation) it belongs to.
+        max_failures:
+            Runs that may fail before it is `failed`; default 3.
+        timeout:
+            Seconds one run may take; default: the worker's.
+        id:
+            Id of the row; default: made by the database.
+
+        Raises
+        ------
+        InvalidTaskError
+            An argument cannot be stored; the message names it. Nothing was sent.
+        SupabaseError
+            Supabase refused or could not be reached.
+
+        Example
+        -------
+        >>> id = await client.submit_task("echo", "hello", {"lang": "en"}, priority=5)  # doctest: +SKIP
+        """
+        task = NewTask(
+            agent_type,
+            prompt,
+            input_data,
+            priority,
+            delay,
+            available_at,
+            idempotency_key,
+            context_id,
+            max_failures,
+            timeout,
+            id,
+        )
+        store = await self._session.store()
+        return (await store.submit([task.to_row()]))[0][0]
+
+    async def submit_many(self, tasks: Iterable[NewTask | Mapping[str, Any]]) -> list[str]:
+        """Insert many tasks, 500 a request, and return their ids in the same order.
+
+        All of them are checked before the first is sent. Each request of 500 is one transaction: when a later
+        one fails, the earlier ones stay; with an `idempotency_key` each, calling again is safe.
+
+        Raises
+        ------
+        InvalidTaskError
+            A task cannot be stored; the message says which (counting from 0) and why. Nothing was sent.
+        """
+        rows: list[dict[str, Any]] = []
+        for index, task in enumerate(tasks):
+            try:
+                rows.append(NewTask.of(task).to_row())
+            except InvalidTaskError as error:
+                raise InvalidTaskError(f"task {index}: {error}") from None
+        store = await self._session.store()
+        ids: list[str] = []
+        for start in range(0, len(rows), SUBMIT_BATCH):
+            ids += [id for id, _ in await store.submit(rows[start : start + SUBMIT_BATCH])]
+        return ids
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    async def get_task(self, id: str) -> Todo:
+        """Read one task. Raises TaskNotFoundError."""
+        store = await self._session.store()
+        return await store.get(task_id(id))
+
+    async def list_tasks(
+        self, status: TodoStatus | str | None = None, agent_type: str | None = None, limit: int = 50
+    ) -> list[Todo]:
+        """Newest tasks first, of one status or agent type if given. Raises InvalidTaskError."""
+        if status is not None:
+            try:
+                status = TodoStatus(status)
+            except ValueError:
+                known = ", ".join(TodoStatus)
+                raise InvalidTaskError(f"status must be one of {known}, not {status!r}") from None
+        if limit < 1:
+            raise InvalidTaskError(f"limit must be at least 1, not {limit}")
+        store = await self._session.store()
+        return await store.list_tasks(
+            status=None if status is None else status.value, agent_type=agent_type, limit=limit
+        )
+
+    async def wait_for_completion(
+        self, id: str, timeout: float | None = None, *, return_when_parked: bool = False
+    ) -> Todo:
+        """Wait until the task is completed, failed or cancelled, and return it.
+
+        A failed task is returned like any other (`todo.agent_status`, `todo.error`): look at its status.
+        Outages of Supabase are waited out.
+
+        Parameters
+        ----------
+        timeout:
+            Seconds to wait at most; None waits for as long as it takes.
+        return_when_parked:
+            Return also when the task waits for an answer (`input_required`), which only a person can end.
+
+        Raises
+        ------
+        TimeoutError
+            It has not ended yet; it goes on.
+        TaskNotFoundError
+            There is no such task, or it was deleted meanwhile.
+
+        Example
+        -------
+        >>> todo = await client.wait_for_completion(id, timeout=60)  # doctest: +SKIP
+        >>> todo.agent_output["text"]  # doctest: +SKIP
+        """
+        id = task_id(id)
+        store = await self._session.store()
+        # Tells a wrong id, URL or key at once; from here on an outage is only waited out.
+        todo = await store.get(id)
+        until = _ENDED | {TodoStatus.INPUT_REQUIRED} if return_when_parked else _ENDED
+        if todo.agent_status in until:
+            return todo
+        try:
+            async with asyncio.timeout(timeout):
+                await self._completion.wait(store.connection, id, until)
+                return await store.get(id)
+        except TimeoutError:
+            if timeout is None:
+                raise
+            raise TimeoutError(
+                f"task {id} has not ended within {timeout:g} s; it goes on: "
+                "wait again, or end it with cancel_task"
+            ) from None
+
+    async def stream_events(
+        self, id: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncIterator[TodoEvent]:
+        """Yield the task's events with ``seq > after``: what is stored, then live, each exactly once.
+
+        Parameters
+        ----------
+        after:
+            `seq` of the last event you have seen; 0 for all. Pass it to resume after a restart.
+        follow:
+            Go on after the terminal event (a retry reopens the task) until you stop.
+
+        Raises
+        ------
+        TaskNotFoundError
+            There is no such task, or it was deleted meanwhile.
+
+        Example
+        -------
+        >>> async for event in client.stream_events(id):  # doctest: +SKIP
+        ...     print(event.seq, event.event_type, event.message)
+        """
+        if after < 0:
+            raise InvalidTaskError(f"after must be 0 or a seq, not {after}")
+        store = await self._session.store()
+        async for event in follow_events(store, task_id(id), after=after, follow=follow):
+            yield event
+
+    # -- steering --------------------------------------------------------------------------------------------
+
+    async def cancel_task(self, id: str, reason: str | None = None) -> Todo:
+        """Cancel a task: a waiting or parked one at once, a running one as soon as its executor ends.
+
+        Repeating it changes nothing. Raises TaskNotFoundError, and TaskConflictError when it has ended.
+        """
+        store = await self._session.store()
+        return await store.cancel(task_id(id), None if reason is None else text("reason", reason))
+
+    async def retry_task(self, id: str) -> Todo:
+        """Put a failed or cancelled task back to pending, its retry budget full again.
+
+        Raises TaskNotFoundError, and TaskConflictError in any other state.
+        """
+        store = await self._session.store()
+        return await store.retry(task_id(id))
+
+    async def answer_task(self, id: str, answer: Any) -> Todo:
+        """Answer a task that waits for input: it becomes pending and continues with your answer.
+
+        Parameters
+        ----------
+        answer:
+            Text, or anything else JSON can hold (sent as an A2A data part).
+
+        Raises
+        ------
+        TaskConflictError
+            The task is not waiting for an answer (somebody else may have given one).
+        InvalidTaskError
+            The answer cannot be stored.
+        """
+        part = (
+            {"text": text("answer", answer, blank=False)}
+            if isinstance(answer, str)
+            else {"data": plain_json("answer", answer)}
+        )
+        message = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": [part]}
+        store = await self._session.store()
+        return await store.answer(task_id(id), message)
