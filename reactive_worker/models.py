@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, cast
 
+from reactive_worker.columns import Columns
 from reactive_worker.errors import InvalidTaskError
 
 
@@ -144,7 +145,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Todo:
+class Todo(Columns):
     """A whole row of `todolist`. `seq` is the last event number written for it when it was claimed."""
 
     id: str
@@ -234,7 +235,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class TodoEvent:
+class TodoEvent(Columns):
     """One row of `events`. The sink numbers it (`seq`) just before it is stored.
 
     The last event of a run carries `outcome`: it is stored by `finish_todos` in the same transaction as the

@@ -75,5 +75,5 @@ class Monitor:
         return await (await self._session.store()).recent_events(limit)
 
     async def get_workers(self) -> list[dict[str, Any]]:
-        """Every registered worker: id, name, agent_types, alive, desired_state, in_progress, info and more."""
+        """Every registered worker: id, name, agent_types, alive, desired_state, in_progress and more."""
         return await (await self._session.store()).workers()
