@@ -70,6 +70,14 @@ class LeaseLostError(ReactiveWorkerError):
     """The task is another worker's now: stop, nothing more of this run is stored."""
 
 
+class EventRefusedError(ReactiveWorkerError, ValueError):
+    """An event an executor published cannot be stored; it was left out."""
+
+
+class EventTooLargeError(EventRefusedError):
+    """An event is larger than the limit: publish smaller parts, or store the file and send its url."""
+
+
 class WorkerStoppedError(ReactiveWorkerError):
     """A background duty of the worker died, so the worker stopped rather than look healthy."""
 
