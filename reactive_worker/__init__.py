@@ -1,1 +1,69 @@
-"""Supabase Realtime-driven reactive worker for A2A agents."""
+"""Supabase Realtime-driven reactive worker for A2A agents.
+
+A row in `todolist` is a task; Realtime tells a worker that it appeared, a polling sweep finds what Realtime
+missed, and both are one RxPY stream of candidates that is deduplicated, prioritised, claimed and run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reactive_worker.client import TaskClient
+    from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
+    from reactive_worker.execution.context import TodoRequestContext
+    from reactive_worker.executors.function import FunctionExecutor
+    from reactive_worker.models import Candidate, Todo, TodoEvent, TodoStatus
+    from reactive_worker.monitor import Monitor
+    from reactive_worker.settings import Settings
+    from reactive_worker.worker import ReactiveWorker
+
+#: Public name -> module. Looked up on first use: importing the package costs milliseconds, a2a and supabase
+#: together more than a second, and `reactive-worker --help` needs neither.
+_PUBLIC = {
+    "Candidate": "models",
+    "FunctionExecutor": "executors.function",
+    "Monitor": "monitor",
+    "PermanentFailure": "errors",
+    "ReactiveWorker": "worker",
+    "ReactiveWorkerError": "errors",
+    "RetryLater": "errors",
+    "Settings": "settings",
+    "TaskClient": "client",
+    "Todo": "models",
+    "TodoEvent": "models",
+    "TodoRequestContext": "execution.context",
+    "TodoStatus": "models",
+}
+
+__all__ = [
+    "Candidate",
+    "FunctionExecutor",
+    "Monitor",
+    "PermanentFailure",
+    "ReactiveWorker",
+    "ReactiveWorkerError",
+    "RetryLater",
+    "Settings",
+    "TaskClient",
+    "Todo",
+    "TodoEvent",
+    "TodoRequestContext",
+    "TodoStatus",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

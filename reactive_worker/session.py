@@ -1,49 +1,407 @@
-"""One lazily opened store for TaskClient and Monitor, over the user's supabase client or one of our own."""
+"""One life of a worker, from its registration to its leaving: the duties, the held tasks, the shutdown."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+import os
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
+from a2a.server.agent_execution import AgentExecutor
+from reactivex import Observable
+
+from reactive_worker import streams
+from reactive_worker.delivery import Delivery
+from reactive_worker.errors import ReactiveWorkerError, WorkerExpiredError
+from reactive_worker.execution.runner import Runner, to_observable
+from reactive_worker.models import (
+    Candidate,
+    ClaimResult,
+    PushHealth,
+    PushState,
+    SweepResult,
+    Todo,
+    TodoEvent,
+)
+from reactive_worker.registry import Registry
 from reactive_worker.settings import Settings
-from reactive_worker.store.connection import Connection
+from reactive_worker.store.lease import LeaseKeeper, LeaseNews
+from reactive_worker.store.push import PushChannel
 from reactive_worker.store.store import TodoStore
+from reactive_worker.store.translate import is_retryable
+from reactive_worker.wiring import SWEEP_LIMIT, CandidatesHook, Clock, EventsHook, Pipeline
 
-if TYPE_CHECKING:
-    from supabase import AsyncClient, Client
+logger = logging.getLogger(__name__)
+
+#: Seconds the sink gets at shutdown to deliver what is still in memory, after the tasks have ended.
+FLUSH_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a worker was asked to be; fixed for its life."""
+
+    id: str
+    name: str
+    settings: Settings
+    executors: Mapping[str, AgentExecutor]
+    per_type: Mapping[str, int]
+    candidates: CandidatesHook | None
+    events: EventsHook | None
+    priority_key: Callable[[Candidate], Any] | None
+    context_factory: Callable[..., Any] | None
 
 
 class Session:
-    """Gives a `TodoStore`; opens and closes the connection behind it when that is ours.
+    """Runs one registered worker.
 
     Parameters
     ----------
-    source:
-        A supabase client (async or sync), a `Connection`, or Settings to open one from at first use.
+    plan:
+        What to run and how.
+    store:
+        Where rows and events are.
+    on_event:
+        Called with everything the executors say, after the user's operators.
     """
 
-    def __init__(self, source: AsyncClient | Client | Connection | Settings) -> None:
-        self._settings = source if isinstance(source, Settings) else None
-        self._store: TodoStore | None = None
-        self._opening = asyncio.Lock()
-        self._owned = not isinstance(source, Connection)
-        if isinstance(source, Connection):
-            self._store = TodoStore(source)
-        elif not isinstance(source, Settings):
-            self._store = TodoStore(Connection(source))
+    def __init__(self, plan: Plan, store: TodoStore, on_event: Callable[[TodoEvent], None]) -> None:
+        self.plan = plan
+        self.registry = Registry()
+        self._store = store
+        self._on_event = on_event
+        self._delivery = Delivery(store, plan.id)
+        self._clock = Clock()
+        self._stopping = asyncio.Event()
+        self._ending_now = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._registering: asyncio.Task[None] | None = None
+        self._runner = self._make_runner()
+        self._pipeline = self._make_pipeline()
+        self._push = self._make_push()
+        self._lease = self._make_lease()
 
-    async def store(self) -> TodoStore:
-        """The store; the first call opens the connection (no request is made yet)."""
-        if self._store is None:
-            async with self._opening:
-                if self._store is None:
-                    if self._settings is None:
-                        raise RuntimeError("this client is closed")
-                    self._store = TodoStore(await Connection.open(self._settings.url, self._settings.key))
-        return self._store
+    @property
+    def health(self) -> PushHealth:
+        """Whether push works."""
+        return self._push.health
 
-    async def aclose(self) -> None:
-        """Close the connection unless it is the caller's; with Settings, the next use opens it again."""
-        if self._owned and self._store is not None:
-            store, self._store = self._store, None
-            await store.connection.aclose()
+    @property
+    def stopping(self) -> bool:
+        """True once `stop` was called."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Stop claiming and drain; a second call ends now."""
+        if self._stopping.is_set():
+            self._ending_now.set()
+        self._stopping.set()
+
+    async def register(self) -> None:
+        """Make this worker known; raises what the store raises."""
+        plan = self.plan
+        answer = await self._store.register(
+            plan.id,
+            name=plan.name,
+            agent_types=sorted(plan.executors),
+            concurrency=plan.settings.concurrency,
+            lease=plan.settings.lease,
+            info=self._info(),
+        )
+        types = ", ".join(sorted(plan.executors))
+        logger.info("worker %s is registered for %s at %s", plan.name, types, plan.settings.url)
+        self._obey(str(answer.get("desired_state") or "running"))
+
+    async def run(self, on_ready: Callable[[], None]) -> BaseException | None:
+        """Work until stopped; returns the exception of a duty that died, if one did."""
+        await self._push.start()
+        self._lease.start()
+        self._pipeline.start()
+        on_ready()
+        try:
+            return await self._watch()
+        finally:
+            try:
+                await self._shut_down()
+            finally:
+                await self._push.stop()
+                await self._lease.stop()
+                self._pipeline.dispose()
+                self._runner.close()
+                await self._leave()
+
+    # -- parts -----------------------------------------------------------------------------------------------
+
+    def _make_runner(self) -> Runner:
+        settings = self.plan.settings
+        return Runner(
+            lambda agent_type: self.plan.executors[agent_type],
+            default_timeout=settings.default_timeout or None,
+            cancel_grace=settings.cancel_grace,
+            load_events=self._store.all_events,
+            context_factory=self.plan.context_factory,
+            gate=self._wait_for_room,
+        )
+
+    def _make_pipeline(self) -> Pipeline:
+        plan, settings = self.plan, self.plan.settings
+        types = sorted(plan.executors)
+        pipeline = Pipeline(
+            agent_types=types,
+            sweep=lambda: self._store.sweep(plan.id, types, SWEEP_LIMIT),
+            claim=self._claim,
+            run=self._run_task,
+            store=self._delivery.store_batch,
+            first_seq=self._first_seq,
+            is_retryable=is_retryable,
+            clock=self._clock,
+            polling_interval=settings.polling_interval,
+            sweep_interval=settings.sweep_interval,
+            concurrency=settings.concurrency,
+            per_type=plan.per_type,
+            candidates=plan.candidates,
+            events=plan.events,
+            key=plan.priority_key,
+            on_swept=self._swept,
+            on_stored=self._stored,
+            on_lost=self._lost,
+            on_unstorable=self._unstorable,
+            on_pressure=self._pressure,
+        )
+        pipeline.events.subscribe(on_next=self._noted)
+        return pipeline
+
+    def _make_push(self) -> PushChannel:
+        plan, settings, pipeline = self.plan, self.plan.settings, self._pipeline
+        return PushChannel(
+            settings.url,
+            settings.key,
+            plan.id,
+            sorted(plan.executors),
+            touch=lambda: self._store.touch_probe(plan.id),
+            probe_interval=settings.probe_interval,
+            on_row=pipeline.records.on_next,
+            on_signal=lambda: self._lease.beat_now(),
+            on_ready=lambda: pipeline.kicks.on_next(None),
+            on_health=lambda health: pipeline.healthy.on_next(health.state is PushState.HEALTHY),
+        )
+
+    def _make_lease(self) -> LeaseKeeper:
+        settings = self.plan.settings
+        return LeaseKeeper(
+            settings.url,
+            settings.key,
+            self.plan.id,
+            lease=settings.lease,
+            heartbeat=settings.heartbeat,
+            stall_limit=settings.stall_limit,
+            in_flight=self.registry.in_flight,
+            on_news=self._heard,
+            info=self._info,
+        )
+
+    def _info(self) -> dict[str, Any]:
+        health = self.health if hasattr(self, "_push") else None
+        return {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "running": len(self.registry),
+            "push": health.state.value if health else PushState.CONNECTING.value,
+            "push_since": (health.since if health else datetime.now(UTC)).isoformat(),
+            "push_detail": health.detail if health else "",
+        }
+
+    async def _watch(self) -> BaseException | None:
+        """Wait for `stop`, or for a duty to die; a dead duty must never look like a healthy worker."""
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        duties = [self._pipeline.failed, *self._push.duties]
+        try:
+            while True:
+                await asyncio.wait([stopping, *duties], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                if stopping.done():
+                    return None
+                if not self._lease.is_alive:
+                    return self._lease.error or RuntimeError("the heartbeat thread ended")
+                for duty in duties:
+                    if duty.done():
+                        return duty.exception() or RuntimeError("a background duty ended")
+        finally:
+            stopping.cancel()
+
+    # -- tasks -----------------------------------------------------------------------------------------------
+
+    async def _claim(self, offered: Sequence[Candidate], want: int) -> ClaimResult:
+        try:
+            result = await self._store.claim(self.plan.id, [candidate.id for candidate in offered], want)
+        except WorkerExpiredError:
+            self._register_again("the database does not know this worker any more")
+            raise
+        for todo in result.claimed:
+            self.registry.hold(todo)
+            self._idle.clear()
+        while self._store.unreadable:
+            row, error = self._store.unreadable.pop()
+            logger.error("a claimed row cannot be read and is failed (id %r): %s", row.get("id"), error)
+            await self._delivery.refuse(row, error)
+        return result
+
+    def _run_task(self, todo: Todo) -> Observable[TodoEvent]:
+        def started(handle: Any) -> None:
+            holding = self.registry.get(todo.id, todo.attempt)
+            if holding is not None:
+                holding.run = handle
+
+        return to_observable(self._runner, todo, on_start=started)
+
+    def _first_seq(self, event: TodoEvent) -> int:
+        holding = self.registry.get(event.todolist_id, event.attempt)
+        # Lost meanwhile: the number does not matter, the fence refuses the event.
+        return 1 if holding is None else holding.todo.seq + 1
+
+    def _swept(self, result: SweepResult) -> None:
+        if result.reclaimed:
+            logger.warning("%d task(s) of dead workers were put back", result.reclaimed)
+        self._push.compare(result)
+
+    def _noted(self, event: TodoEvent) -> None:
+        if event.outcome is not None:
+            holding = self.registry.get(event.todolist_id, event.attempt)
+            if holding is not None:
+                holding.ended = True
+        self._on_event(event)
+
+    def _stored(self, batch: streams.StoredBatch) -> None:
+        for event in batch.events:
+            if event.outcome is not None:
+                self.registry.drop(event.todolist_id, event.attempt)
+                if event.outcome.kind == "retry":
+                    # The row is due again soon: the sweep finds out when.
+                    self._pipeline.kicks.on_next(None)
+        self._check_idle()
+
+    def _lost(self, ids: Collection[str]) -> None:
+        self._stop_lost(ids)
+        for id in ids:
+            self.registry.drop(id)
+        self._check_idle()
+
+    def _stop_lost(self, ids: Collection[str]) -> None:
+        for todo in self.registry.lose(ids):
+            logger.warning("task %s is no longer this worker's (attempt %d): stopped", todo.id, todo.attempt)
+
+    def _unstorable(self, event: TodoEvent, error: BaseException) -> None:
+        logger.error("an event of task %s cannot be stored: %s", event.todolist_id, error)
+        if event.outcome is not None:
+            self._pipeline.outgoing.on_next(Delivery.unstorable(event, error))
+
+    def _check_idle(self) -> None:
+        if not len(self.registry):
+            self._idle.set()
+
+    def _pressure(self, full: bool) -> None:
+        if full:
+            logger.warning("events are not being stored fast enough: executors wait")
+            self._room.clear()
+        else:
+            self._room.set()
+
+    async def _wait_for_room(self) -> None:
+        await self._room.wait()
+
+    # -- the lease -------------------------------------------------------------------------------------------
+
+    def _heard(self, news: LeaseNews) -> None:
+        if not news.known:
+            self._register_again("this worker's lease had run out")
+            return
+        for id in news.cancel:
+            holding = self.registry.get(id)
+            if holding is not None and holding.run is not None:
+                holding.run.cancel("cancelled by request")
+        # Ended runs are left alone: their end was stored after the heartbeat was sampled.
+        self._stop_lost(news.lost)
+        self._check_idle()
+        self._obey(news.desired_state)
+
+    def _register_again(self, why: str) -> None:
+        if self._registering is not None and not self._registering.done():
+            return
+        ids = [id for id, _ in self.registry.in_flight()]
+        logger.warning("%s: %d task(s) went to other workers; registering again", why, len(ids))
+        self._lost(ids)
+        self._registering = asyncio.create_task(self._register_until_known())
+
+    async def _register_until_known(self) -> None:
+        pause = 0.2
+        while True:
+            try:
+                await self.register()
+            except ReactiveWorkerError as error:
+                logger.warning("cannot register: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10.0)
+            else:
+                return
+
+    def _obey(self, desired_state: str) -> None:
+        if self._stopping.is_set():
+            return
+        if desired_state == "draining":
+            logger.info("asked to drain: stopping")
+            self.stop()
+        elif (paused := desired_state == "paused") != self._pipeline.paused.value:
+            logger.info("paused" if paused else "resumed")
+            self._pipeline.paused.on_next(paused)
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    async def _shut_down(self) -> None:
+        self._pipeline.stop_claiming()
+        await self._drain()
+        runs: list[tuple[str, int]] = []
+        for holding in self.registry.running():
+            if holding.run is not None:
+                holding.run.release()
+            runs.append((holding.todo.id, holding.todo.attempt))
+            self.registry.drop(holding.todo.id)
+        if not await self._pipeline.flush(FLUSH_TIMEOUT):
+            logger.error(
+                "the end of %d task(s) could not be delivered within %g s; they run again elsewhere",
+                len(self.registry),
+                FLUSH_TIMEOUT,
+            )
+        if runs:
+            logger.info("handing back %d unfinished task(s)", len(runs))
+            try:
+                await self._store.release(self.plan.id, runs)
+            except ReactiveWorkerError as error:
+                logger.error("could not hand tasks back, they return when the lease ends: %s", error)
+
+    async def _drain(self) -> None:
+        self._idle.clear()
+        self._check_idle()
+        done = asyncio.ensure_future(self._idle.wait())
+        now = asyncio.ensure_future(self._ending_now.wait())
+        timeout = self.plan.settings.drain_timeout
+        try:
+            await asyncio.wait([done, now], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            done.cancel()
+            now.cancel()
+
+    async def _leave(self) -> None:
+        if self._registering is not None:
+            self._registering.cancel()
+        try:
+            async with asyncio.timeout(5):
+                await self._store.unregister(self.plan.id)
+        except (ReactiveWorkerError, TimeoutError) as error:
+            logger.warning("could not unregister, the lease will run out instead: %s", error)
+        else:
+            logger.info("worker %s has left", self.plan.name)

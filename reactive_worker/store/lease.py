@@ -83,6 +83,7 @@ class LeaseKeeper:
         self._on_news = on_news
         self._info = info
         self._on_stall = on_stall
+        self._ended = asyncio.Event()
         self._stop = threading.Event()
         self._now = threading.Event()
         self._thread: threading.Thread | None = None
@@ -117,10 +118,10 @@ class LeaseKeeper:
         """End the thread and wait for it; the lease is left to `unregister_worker`."""
         self._stop.set()
         self._now.set()
-        thread = self._thread
-        if thread is not None:
-            while thread.is_alive():  # at most one request; join() would block the loop
-                await asyncio.sleep(0.01)
+        if self._thread is not None:
+            # At most one request away. Not join(), which would block the loop, nor asyncio's own thread
+            # pool, which may be full of blocking executors.
+            await self._ended.wait()
 
     def _run(self) -> None:
         try:
@@ -137,7 +138,9 @@ class LeaseKeeper:
             # The worker looks at `error` and stops loudly: a dead heartbeat must never look healthy.
             self.error = error
             logger.exception("the heartbeat thread died")
-            raise
+        finally:
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._ended.set)
 
     def _beat(self, http: httpx.Client) -> float:
         """One heartbeat; returns seconds until the next."""
