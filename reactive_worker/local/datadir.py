@@ -30,7 +30,8 @@ class DataDirLock:
 
     def fileno(self) -> int:
         """The open lock file, to hand down to the watchdog."""
-        assert self._fd is not None
+        if self._fd is None:
+            raise RuntimeError("the lock is not held")
         return self._fd
 
     def acquire(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from reactive_worker.errors import ConfigurationError
 from reactive_worker.local.binaries import Installation, SystemUser, reachable
+from reactive_worker.local.datadir import process_alive
 
 HOST = "127.0.0.1"
 ADMIN = "supabase_admin"
@@ -103,8 +104,7 @@ class ServerProcess:
             It ended, or was not ready in time; the text holds the end of its log.
         """
         try:
-            self._spawn(fresh)
-            failure = self._wait_until_ready()
+            failure = self._wait_until_ready(self._spawn(fresh))
         except BaseException:
             self.stop()
             raise
@@ -118,21 +118,16 @@ class ServerProcess:
         """Stop the server and wait for its end."""
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
-            assert watchdog.stdin is not None
-            assert watchdog.stdout is not None
-            with contextlib.suppress(OSError):
-                watchdog.stdin.write("stop\n")
-                watchdog.stdin.flush()
-            with contextlib.suppress(OSError):
-                watchdog.stdin.close()
+            # Already ended: then nobody reads this.
+            with contextlib.suppress(BrokenPipeError):
+                watchdog.communicate("stop\n")
             watchdog.wait()
-            watchdog.stdout.close()
         if self._root_fd is not None:
             os.close(self._root_fd)
             self._root_fd = None
         self.pid = None
 
-    def _spawn(self, fresh: bool) -> None:
+    def _spawn(self, fresh: bool) -> subprocess.Popen[str]:
         seen_as = self._path_for_user()
         settings = {**_SETTINGS, "port": str(self._port), **(_EPHEMERAL_SETTINGS if self._ephemeral else {})}
         server = [str(self._installation.postgres), "-D", f"{seen_as}/postgres"]
@@ -161,6 +156,7 @@ class ServerProcess:
             text=True,
             cwd="/",
         )
+        return self._watchdog
 
     def _initdb_command(self, seen_as: str) -> list[str]:
         command = [
@@ -196,11 +192,9 @@ class ServerProcess:
             self._root_fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
         return f"/proc/self/fd/{self._root_fd}"
 
-    def _wait_until_ready(self) -> str | None:
+    def _wait_until_ready(self, watchdog: subprocess.Popen[str]) -> str | None:
         """Wait; returns None when it takes connections, else what happened instead."""
-        assert self._watchdog is not None
-        assert self._watchdog.stdout is not None
-        report = self._watchdog.stdout.readline().strip()
+        report = watchdog.stdout.readline().strip() if watchdog.stdout is not None else ""
         if not report.startswith("started "):
             return report or "its watchdog ended"
         self.pid = int(report.split()[1])
@@ -211,20 +205,10 @@ class ServerProcess:
                 lines = pid_file.read_text(encoding="utf-8", errors="replace").splitlines()
                 if len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready":
                     return None
-            if not _alive(self.pid):
+            if not process_alive(self.pid):
                 return "it ended"
             time.sleep(0.005)
         return f"it was not ready after {START_TIMEOUT:g} s"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _last_words(log: Path) -> str:

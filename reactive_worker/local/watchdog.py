@@ -51,6 +51,10 @@ def die_with_parent() -> Callable[[], None] | None:
     return preexec
 
 
+def _wake(_signal: int, _frame: object) -> None:
+    """Does nothing: a handled signal is what writes to the wake-up pipe."""
+
+
 class Watchdog:
     """Runs the plan's commands one after the other; the last one is the server."""
 
@@ -63,7 +67,7 @@ class Watchdog:
         os.set_blocking(wakeup_writer, False)
         # Signals interrupt select by writing to this pipe: no window in which one is missed.
         signal.set_wakeup_fd(wakeup_writer)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _wake)
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):
             signal.signal(getattr(signal, name), self._on_signal)
 
@@ -89,9 +93,9 @@ class Watchdog:
         options: dict[str, Any] = {}
         if self.plan["uid"] is not None:
             options = {"user": self.plan["uid"], "group": self.plan["gid"], "extra_groups": []}
-        with open(self.plan["log"], "ab") as log:
+        with open(os.open(self.plan["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
             # New session: a Ctrl-C in the terminal must reach our process only, which then stops us.
-            child = subprocess.Popen(
+            child: subprocess.Popen[bytes] = subprocess.Popen(
                 args,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
