@@ -95,7 +95,7 @@ class Watchdog:
             options = {"user": self.plan["uid"], "group": self.plan["gid"], "extra_groups": []}
         with open(os.open(self.plan["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
             # New session: a Ctrl-C in the terminal must reach our process only, which then stops us.
-            child: subprocess.Popen[bytes] = subprocess.Popen(
+            child: subprocess.Popen[Any] = subprocess.Popen(
                 args,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -129,7 +129,7 @@ class Watchdog:
         if os.getppid() != self.parent:
             self.stopping = True
 
-    def _stop(self, child: subprocess.Popen[bytes], *, server: bool) -> None:
+    def _stop(self, child: subprocess.Popen[Any], *, server: bool) -> None:
         # Nothing of an ephemeral server is worth a checkpoint.
         if server and not self.plan["remove"]:
             child.send_signal(signal.SIGINT)
@@ -140,7 +140,7 @@ class Watchdog:
             child.kill()
 
     @staticmethod
-    def _ended(child: subprocess.Popen[bytes], timeout: float) -> bool:
+    def _ended(child: subprocess.Popen[Any], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         while child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
