@@ -1,0 +1,382 @@
+"""Claims candidates as slots are free, runs what it got, and lets no run disturb another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable, SingleAssignmentDisposable
+
+from reactive_worker.models import Candidate, ClaimResult, Demand, Todo, TodoEvent
+from reactive_worker.streams.backoff import Backoff
+from reactive_worker.streams.ranking import take_room
+from reactive_worker.streams.scheduling import choose_scheduler
+
+Claim = Callable[[list[Candidate], int], Observable[ClaimResult]]
+Run = Callable[[Todo], Observable[TodoEvent]]
+
+#: After a claim that found every row locked by others. Wide jitter, or two workers that met once meet again.
+CLAIM_BACKOFF = Backoff(0.2, 5.0, jitter=0.5)
+#: After a claim that failed.
+CLAIM_ERROR_BACKOFF = Backoff(0.2, 30.0, jitter=0.5)
+
+
+def dispatch(
+    claim: Claim,
+    run: Run,
+    *,
+    concurrency: int,
+    demand: abc.ObserverBase[Demand],
+    settled: abc.ObserverBase[Collection[str]],
+    on_error: Callable[[Todo | None, Exception], None],
+    per_type: Mapping[str, int] | None = None,
+    paused: Observable[bool] | None = None,
+    claim_backoff: Backoff = CLAIM_BACKOFF,
+    error_backoff: Backoff = CLAIM_ERROR_BACKOFF,
+    linger: float = 0.02,
+    finished: abc.ObserverBase[Collection[str]] | None = None,
+    scheduler: abc.SchedulerBase | None = None,
+) -> Callable[[Observable[list[Candidate]]], Observable[TodoEvent]]:
+    """Turn windows of candidates into the events of running them.
+
+    ::
+
+        demand    2--------------------1-----1-----
+        windows   --[a,b,c]--------------[c]-------
+        claim       (a,b: ours)           (c: ours)
+        run a        -1--2--3|
+        run b         ---1------X                      X: an error, told, and the slot is free
+        run c                           ----1--|
+        settled   ---a,b-----------------c---------
+        result    ----1--21-3---------------1------
+
+    One claim is in flight at a time, and it never wants more rows than there are free slots. All rows of a
+    claim start at once.
+
+    Parameters
+    ----------
+    claim:
+        Asks for up to `want` of these candidates, in this order; its observable brings one result.
+    run:
+        Runs a claimed row. Its completion, or its error, frees the slot.
+    concurrency:
+        How many rows run at the same time at most.
+    demand:
+        Told how many rows can be taken, each time that changes; 0 while paused. It and `settled` are usually
+        the subjects `prioritise` listens to: they belong to one subscription.
+    settled:
+        Told which candidates need no place in a window any more: claimed or gone.
+    on_error:
+        Told (row, error) when a run fails, (None, error) when a claim does.
+    per_type:
+        Of these agent types, at most so many at the same time.
+    paused:
+        While true nothing is claimed; what runs goes on.
+    claim_backoff:
+        Pace of claims while they find every candidate locked by somebody else.
+    error_backoff:
+        Pace of claims while they fail.
+    linger:
+        Seconds to wait for more slots when one gets free and the last claim got all it wanted (there is a
+        backlog): so that a busy worker claims many rows with one request. Over as soon as a quarter of the
+        slots is free, and never for an idle worker.
+    finished:
+        Told the ids of runs that ended and of candidates that are gone; see `limit_concurrency`.
+    scheduler:
+        Runs the timers; default the subscription's.
+
+    Returns
+    -------
+    An operator. Windows nobody asked for (no slot free, a claim in flight, paused) are ignored: the
+    candidates are not claimed, so nothing is lost. When the source completes or errors, runs in flight end
+    first. Disposal disposes the runs.
+
+    Raises
+    ------
+    ValueError
+        When `concurrency` is below 1, a limit of `per_type` or `linger` below 0.
+
+    Example
+    -------
+    >>> import reactivex
+    >>> from reactivex.subject import Subject
+    >>> windows, demand, settled = Subject(), Subject(), Subject()
+    >>> _ = demand.subscribe(lambda d: print("wants", d.total))
+    >>> nothing = lambda candidates, want: reactivex.just(ClaimResult((), ()))
+    >>> running = windows.pipe(dispatch(nothing, lambda todo: reactivex.empty(), concurrency=3,
+    ...     demand=demand, settled=settled, on_error=print)).subscribe()
+    wants 3
+    """
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
+    if linger < 0:
+        raise ValueError(f"linger must be at least 0 seconds, not {linger!r}")
+    limits = dict(per_type or {})
+    for agent_type, most in limits.items():
+        if most < 0:
+            raise ValueError(f"per_type[{agent_type!r}] must be at least 0, not {most!r}")
+    options = _Options(
+        claim,
+        run,
+        concurrency,
+        demand,
+        settled,
+        on_error,
+        limits,
+        claim_backoff,
+        error_backoff,
+        linger,
+        finished,
+    )
+
+    def operator(source: Observable[list[Candidate]]) -> Observable[TodoEvent]:
+        def subscribe(
+            observer: abc.ObserverBase[TodoEvent], scheduler_: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            clock = choose_scheduler(scheduler, scheduler_)
+            return _Dispatcher(options, observer, clock, scheduler or scheduler_).run(source, paused)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    claim: Claim
+    run: Run
+    concurrency: int
+    demand: abc.ObserverBase[Demand]
+    settled: abc.ObserverBase[Collection[str]]
+    on_error: Callable[[Todo | None, Exception], None]
+    per_type: Mapping[str, int]
+    claim_backoff: Backoff
+    error_backoff: Backoff
+    linger: float
+    finished: abc.ObserverBase[Collection[str]] | None
+
+
+class _Dispatcher:
+    """One subscription: its slots, the claim in flight, and whether demand stands or waits for a timer."""
+
+    def __init__(
+        self,
+        options: _Options,
+        observer: abc.ObserverBase[TodoEvent],
+        clock: abc.SchedulerBase,
+        upstream: abc.SchedulerBase | None,
+    ) -> None:
+        self._options = options
+        self._observer = observer
+        self._clock = clock
+        self._upstream = upstream
+        self._claim = SerialDisposable()
+        self._timer = SerialDisposable()
+        self._runs: dict[int, abc.DisposableBase] = {}
+        self._run_number = 0
+        self._by_type: Counter[str] = Counter()
+        self._claiming = False
+        self._backing_off = False
+        self._lingering = False
+        self._demanded = False
+        self._paused = False
+        self._disposed = False
+        self._asking = False
+        self._ask_again = False
+        self._empty_claims = 0
+        self._failed_claims = 0
+        self._source_done = False
+        self._source_error: Exception | None = None
+
+    def run(self, source: Observable[list[Candidate]], paused: Observable[bool] | None) -> abc.DisposableBase:
+        group = CompositeDisposable(self._claim, self._timer, Disposable(self._dispose))
+        # Nothing may be asked before the source listens to demand.
+        self._asking = True
+        if paused is not None:
+            group.add(paused.subscribe(self._pause, self._pause_failed, scheduler=self._upstream))
+        group.add(source.subscribe(self._window, self._done, self._done, scheduler=self._upstream))
+        self._asking = False
+        self._ask()
+        return group
+
+    def _dispose(self) -> None:
+        self._disposed = True
+        runs = list(self._runs.values())
+        self._runs.clear()
+        for run in runs:
+            run.dispose()
+
+    # Demand -------------------------------------------------------------------------------------------------
+
+    @property
+    def _free(self) -> int:
+        return self._options.concurrency - len(self._runs)
+
+    def _room(self) -> dict[str, int]:
+        return {kind: max(most - self._by_type[kind], 0) for kind, most in self._options.per_type.items()}
+
+    def _may_claim(self) -> bool:
+        return self._free > 0 and not (
+            self._paused or self._claiming or self._backing_off or self._source_done or self._disposed
+        )
+
+    def _ask(self) -> None:
+        # A loop and not recursion: a source that answers demand at once, with claims and runs that end at
+        # once, comes back here from inside `on_next`, once for each row of the backlog.
+        self._ask_again = True
+        if self._asking:
+            return
+        self._asking = True
+        try:
+            while self._ask_again and self._may_claim():
+                self._ask_again = False
+                self._lingering = False
+                self._timer.disposable = Disposable()
+                self._demanded = True
+                self._options.demand.on_next(Demand(self._free, self._room()))
+        finally:
+            self._asking = False
+
+    def _slots_freed(self) -> None:
+        if not self._may_claim():
+            return
+        if self._demanded or not self._options.linger or self._free >= max(1, self._options.concurrency // 4):
+            self._ask()
+        elif not self._lingering:
+            self._lingering = True
+            self._ask_in(self._options.linger)
+
+    def _ask_in(self, delay: float) -> None:
+        def ask(_: abc.SchedulerBase, __: object = None) -> None:
+            self._backing_off = self._lingering = False
+            self._ask()
+
+        self._timer.disposable = self._clock.schedule_relative(delay, ask)
+
+    def _back_off(self, delay: float) -> None:
+        self._backing_off = True
+        self._lingering = False
+        self._ask_in(delay)
+
+    def _pause(self, paused: bool) -> None:
+        self._paused = paused
+        if not paused:
+            self._ask()
+        elif self._demanded:
+            self._demanded = False
+            self._options.demand.on_next(Demand(0))
+
+    def _pause_failed(self, error: Exception) -> None:
+        self._options.on_error(None, error)
+
+    # Claims -------------------------------------------------------------------------------------------------
+
+    def _window(self, candidates: list[Candidate]) -> None:
+        self._demanded = False
+        if not self._may_claim():
+            return
+        room = self._room()
+        # Whatever made the window may know nothing of the limits; a claim takes any of those it is shown.
+        fitting = [candidate for candidate in candidates if take_room(room, candidate)]
+        if not fitting:
+            return
+        want = min(self._free, len(fitting))
+        self._claiming = True
+        subscription = SingleAssignmentDisposable()
+        self._claim.disposable = subscription
+        try:
+            stream = self._options.claim(fitting, want)
+        except Exception as error:  # noqa: BLE001 - a claim that cannot even start is a failing claim
+            self._claim_failed(error)
+            return
+        answers: list[ClaimResult] = []
+
+        def completed() -> None:
+            self._claimed(answers[0] if answers else ClaimResult((), ()), want)
+
+        subscription.disposable = stream.pipe(ops.take(1)).subscribe(
+            answers.append, self._claim_failed, completed, scheduler=self._upstream
+        )
+
+    def _claimed(self, result: ClaimResult, want: int) -> None:
+        self._failed_claims = 0
+        # Slots are taken before anybody is told: feedback that comes at once must find them taken.
+        starts = [(todo, self._take_slot(todo)) for todo in result.claimed]
+        settled = [*(todo.id for todo in result.claimed), *result.gone]
+        if settled:
+            self._options.settled.on_next(settled)
+        if result.gone and self._options.finished is not None:
+            self._options.finished.on_next(result.gone)
+        for todo, number in starts:
+            if self._disposed:
+                return
+            self._start(todo, number)
+        self._claiming = False
+        if not settled:
+            self._empty_claims += 1
+            self._back_off(self._options.claim_backoff.delay(self._empty_claims))
+        else:
+            self._empty_claims = 0
+            if len(result.claimed) < want:
+                self._ask()
+            else:
+                self._slots_freed()
+        self._finish_when_done()
+
+    def _claim_failed(self, error: Exception) -> None:
+        self._claiming = False
+        self._failed_claims += 1
+        self._back_off(self._options.error_backoff.delay(self._failed_claims))
+        self._options.on_error(None, error)
+        self._finish_when_done()
+
+    # Runs ---------------------------------------------------------------------------------------------------
+
+    def _take_slot(self, todo: Todo) -> int:
+        self._run_number += 1
+        self._runs[self._run_number] = SingleAssignmentDisposable()
+        self._by_type[todo.agent_type] += 1
+        return self._run_number
+
+    def _start(self, todo: Todo, number: int) -> None:
+        def ended(error: Exception | None = None) -> None:
+            if self._runs.pop(number, None) is None:
+                return
+            self._by_type[todo.agent_type] -= 1
+            if not self._by_type[todo.agent_type]:
+                del self._by_type[todo.agent_type]
+            if self._options.finished is not None:
+                self._options.finished.on_next((todo.id,))
+            if error is not None:
+                self._options.on_error(todo, error)
+            self._slots_freed()
+            self._finish_when_done()
+
+        subscription = self._runs[number]
+        try:
+            stream = self._options.run(todo)
+        except Exception as error:  # noqa: BLE001 - the error boundary of a row: others go on
+            ended(error)
+            return
+        assert isinstance(subscription, SingleAssignmentDisposable)  # noqa: S101 - narrows the type
+        subscription.disposable = stream.subscribe(
+            self._observer.on_next, ended, ended, scheduler=self._upstream
+        )
+
+    # The end ------------------------------------------------------------------------------------------------
+
+    def _done(self, error: Exception | None = None) -> None:
+        self._source_done = True
+        self._source_error = error
+        self._finish_when_done()
+
+    def _finish_when_done(self) -> None:
+        if not self._source_done or self._runs or self._claiming:
+            return
+        if self._source_error is None:
+            self._observer.on_completed()
+        else:
+            self._observer.on_error(self._source_error)
