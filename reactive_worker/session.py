@@ -295,10 +295,10 @@ class Session:
         for todo in self.registry.lose(ids):
             logger.warning("task %s is no longer this worker's (attempt %d): stopped", todo.id, todo.attempt)
 
-    def _unstorable(self, event: TodoEvent, error: BaseException) -> None:
+    def _unstorable(self, event: TodoEvent, error: Exception) -> TodoEvent | None:
         logger.error("an event of task %s cannot be stored: %s", event.todolist_id, error)
-        if event.outcome is not None:
-            self._pipeline.outgoing.on_next(Delivery.unstorable(event, error))
+        # Progress is dropped; an end is replaced, for a task without one would hang.
+        return None if event.outcome is None else Delivery.unstorable(event, error)
 
     def _check_idle(self) -> None:
         if not len(self.registry):

@@ -104,7 +104,7 @@ class Pipeline:
         on_swept: Callable[[SweepResult], None] = lambda result: None,
         on_stored: Callable[[streams.StoredBatch], None] = lambda batch: None,
         on_lost: Callable[[Collection[str]], None] = lambda ids: None,
-        on_unstorable: Callable[[TodoEvent, BaseException], None] = lambda event, error: None,
+        on_unstorable: Callable[[TodoEvent, Exception], TodoEvent | None] = lambda event, error: None,
         on_pressure: Callable[[bool], None] = lambda full: None,
         on_error: Callable[[str, BaseException], None] | None = None,
     ) -> None:
@@ -250,6 +250,9 @@ class Pipeline:
                 sweeps=self._sweeps,
                 on_low=lambda: self.kicks.on_next(None),
                 on_dropped=dropped,
+                on_error=lambda candidate, error: self._on_error(
+                    f"priority_key raised for task {candidate.id}; a later sweep offers it again", error
+                ),
             ),
             streams.dispatch(
                 lambda candidates, want: observe(lambda: claim(candidates, want)),
@@ -298,7 +301,7 @@ class Pipeline:
         is_retryable: Callable[[BaseException], bool],
         on_stored: Callable[[streams.StoredBatch], None],
         on_lost: Callable[[Collection[str]], None],
-        on_unstorable: Callable[[TodoEvent, BaseException], None],
+        on_unstorable: Callable[[TodoEvent, Exception], TodoEvent | None],
         on_pressure: Callable[[bool], None],
     ) -> None:
         stored = self.outgoing.pipe(
@@ -309,6 +312,7 @@ class Pipeline:
                 on_lost=on_lost,
                 on_error=on_unstorable,
                 on_pressure=on_pressure,
+                on_retry=self._not_stored,
             )
         )
         self._rest.add(
@@ -319,6 +323,11 @@ class Pipeline:
                 scheduler=self._scheduler,
             )
         )
+
+    def _not_stored(self, error: Exception, tries: int, pause: float) -> None:
+        # One line when an outage begins; its repetitions say nothing new.
+        level = logging.WARNING if tries == 1 else logging.DEBUG
+        logger.log(level, "events are not stored yet, trying again in %.1f s: %s", pause, error)
 
     def _fail(self, what: str, error: BaseException) -> None:
         logger.error("%s ended: %s", what, error, exc_info=error)

@@ -1,0 +1,91 @@
+"""What the worker tests share: submitting rows the way users do, and reading tables past every API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+
+async def query(db_url: str, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+    """Rows of a statement, straight from PostgreSQL."""
+    async with await psycopg.AsyncConnection.connect(
+        db_url, autocommit=True, row_factory=dict_row
+    ) as connection:
+        cursor = await connection.execute(sql, parameters)  # type: ignore[arg-type]
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def insert(
+    db_url: str,
+    prompts: Iterable[str],
+    *,
+    agent_type: str = "test",
+    input_data: Any = None,
+    priority: int = 0,
+) -> list[str]:
+    """Insert pending rows in one statement; returns their ids in order."""
+    rows = await query(
+        db_url,
+        """
+        insert into public.todolist (agent_type, prompt, input_data, priority)
+        select %s, p, %s::jsonb, %s from unnest(%s::text[]) with ordinality as t(p, n) order by n
+        returning id::text
+        """,
+        agent_type,
+        None if input_data is None else json.dumps(input_data),
+        priority,
+        list(prompts),
+    )
+    return [row["id"] for row in rows]
+
+
+async def count(db_url: str, status: str) -> int:
+    """How many rows are in a status."""
+    rows = await query(db_url, "select count(*) as n from public.todolist where agent_status = %s", status)
+    return int(rows[0]["n"])
+
+
+async def events_of(db_url: str, id: str) -> list[dict[str, Any]]:
+    """A task's events by seq."""
+    return await query(db_url, "select * from public.events where todolist_id = %s order by seq", id)
+
+
+async def kinds(db_url: str, id: str) -> list[str]:
+    """A task's event types by seq."""
+    return [row["event_type"] for row in await events_of(db_url, id)]
+
+
+TERMINAL = ("task_completed", "task_failed", "task_rejected", "task_cancelled")
+
+
+async def broken_logs(db_url: str) -> list[dict[str, Any]]:
+    """Tasks whose events are not seq 1..n, or not exactly one terminal event for a terminal status."""
+    return await query(
+        db_url,
+        """
+        select t.id, t.agent_status, count(e.*) as events, min(e.seq) as first, max(e.seq) as last,
+               count(*) filter (where e.event_type = any(%s)) as ends
+        from public.todolist t left join public.events e on e.todolist_id = t.id
+        group by t.id, t.agent_status
+        having count(e.*) > 0 and (min(e.seq) <> 1 or max(e.seq) <> count(e.*))
+            or count(*) filter (where e.event_type = any(%s))
+               <> case when t.agent_status in ('completed', 'failed', 'cancelled') then 1 else 0 end
+        """,
+        list(TERMINAL),
+        list(TERMINAL),
+    )
+
+
+async def runs_more_than_once(db_url: str) -> list[dict[str, Any]]:
+    """Tasks that were claimed more than once."""
+    return await query(db_url, "select id, attempt, failures, error from public.todolist where attempt > 1")
+
+
+def order_of(started: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """`started` restricted to `wanted`, in the order it happened."""
+    keep = set(wanted)
+    return [one for one in started if one in keep]
