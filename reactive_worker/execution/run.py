@@ -1,0 +1,350 @@
+"""One run of one task: starts the executor, stops it, and sees to it that it ends exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from a2a.server.agent_execution import AgentExecutor, RequestContext
+
+from reactive_worker.errors import UnreachableError
+from reactive_worker.execution.backoff import Backoff
+from reactive_worker.execution.context import ContextFactory, TodoRequestContext
+from reactive_worker.execution.conversation import Conversation, new_conversation, read_log
+from reactive_worker.execution.event_queue import TodoEventQueue
+from reactive_worker.execution.outcome import outcome_of_exception
+from reactive_worker.execution.sanitise import describe
+from reactive_worker.execution.turn import Limits, Stopping
+from reactive_worker.models import Outcome, Todo, TodoEvent
+
+_logger = logging.getLogger(__name__)
+
+#: Why a run is stopped. The first two end it with an outcome, the others without a word.
+Stop: TypeAlias = Literal["cancel", "timeout", "lost", "released"]
+_SILENT: Collection[Stop] = ("lost", "released")
+
+# Reading a task's history waits for an unreachable database like this; claims back off the same way.
+_RELOAD = Backoff(base=0.5, factor=2.0, maximum=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What all runs of a worker share; see `Runner` for the meaning."""
+
+    executor_for: Callable[[str], AgentExecutor]
+    load_events: Callable[[str], Awaitable[Collection[TodoEvent]]]
+    context_factory: ContextFactory
+    backoff: Callable[[int], float]
+    default_timeout: float | None
+    cancel_grace: float
+    gate: Callable[[], Awaitable[None]] | None
+    clock: Callable[[], datetime]
+    limits: Limits
+    auth_hold: float
+    #: Takes over a task that would not end: keeps it alive and accounted for.
+    abandon: Callable[[asyncio.Task[Any], str], None]
+
+
+class TaskRun:
+    """A running task. All methods belong on the event loop it was started on.
+
+    Ends with exactly one event that carries an outcome, or with none after `lose()` and `release()`.
+    """
+
+    def __init__(self, settings: RunSettings, todo: Todo, emit: Callable[[TodoEvent], None]) -> None:
+        self.todo = todo
+        self._settings = settings
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        # Set whenever there is something to look at: the executor ended, or the run is to be stopped.
+        self._wake = asyncio.Event()
+        self._stop: Stop | None = None
+        self._stopping: Stopping | None = None
+        self._queue: TodoEventQueue | None = None
+        self._context: RequestContext | None = None
+        self._executor: AgentExecutor | None = None
+        self._body: asyncio.Task[BaseException | None] | None = None
+        self._task = self._loop.create_task(self._drive(), name=f"run {todo.id}#{todo.attempt}")
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the task ended; None while it runs, and for ever after `lose()` and `release()`.
+
+        May be known before `execute()` has returned: COMPLETED is final when it is published. From then on
+        the task is no longer one to renew or to lose, only a slot still taken.
+        """
+        return None if self._queue is None else self._queue.outcome
+
+    @property
+    def done(self) -> bool:
+        """True when nothing of this run is left to wait for."""
+        return self._task.done()
+
+    async def wait(self) -> Outcome | None:
+        """Wait until the run is over and its slot free; returns the outcome, None if there is none to report.
+
+        Cancelling the waiter leaves the run alone.
+        """
+        await asyncio.shield(self._task)
+        return self.outcome
+
+    def when_done(self, callback: Callable[[BaseException | None], None]) -> None:
+        """Call back on the loop when the run is over; with an exception only if the run itself broke."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            callback(None if task.cancelled() else task.exception())
+
+        self._task.add_done_callback(ended)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Somebody cancelled the task: `executor.cancel()`, then the coroutine is cancelled, then
+        `cancelled`.
+
+        Does nothing once the outcome is known.
+        """
+        self._request("cancel", Stopping("cancel", reason))
+
+    def lose(self) -> None:
+        """The lease is lost, the task is another worker's: stop, store nothing more."""
+        if self.outcome is None:
+            self._request("lost")
+
+    def release(self) -> None:
+        """The worker is stopping: stop, store nothing; the caller hands the row back."""
+        self._request("released")
+
+    # -- the run -------------------------------------------------------------------------------------------
+
+    async def _drive(self) -> None:
+        try:
+            queue = self._queue = self._open(await self._history())
+            if self._stop in _SILENT:
+                return
+            if self.todo.cancel_requested_at is not None:
+                self.cancel()
+            if self._prepare(queue):
+                if self._stop is None:
+                    await self._execute(queue)
+                if self._stop is not None:
+                    await self._halt(queue)
+            self._conclude(queue)
+        finally:
+            # Also when the loop is being torn down around us.
+            if self._body is not None and not self._body.done():
+                self._body.cancel()
+
+    async def _history(self) -> Conversation:
+        todo = self.todo
+        if todo.attempt <= 1 and todo.seq <= 1:
+            return new_conversation(todo)
+        loading = self._loop.create_task(self._load(), name=f"history of {todo.id}")
+        await self._until(loading)
+        if not loading.done():
+            # A run that is stopped before it began needs no history.
+            loading.cancel()
+            return new_conversation(todo)
+        return read_log(todo, loading.result())
+
+    async def _load(self) -> Collection[TodoEvent]:
+        tries = 0
+        while True:
+            try:
+                return await self._settings.load_events(self.todo.id)
+            except UnreachableError as error:
+                # The row is ours for as long as the lease holds; an outage is no failure of the task.
+                if tries == 0:
+                    _logger.warning(
+                        "task %s waits for its history: %s",
+                        self.todo.id,
+                        describe(error),
+                        extra=self._extra("wait"),
+                    )
+                await asyncio.sleep(_RELOAD(tries))
+                tries += 1
+
+    def _open(self, conversation: Conversation) -> TodoEventQueue:
+        settings = self._settings
+        self._conversation = conversation
+        queue = TodoEventQueue(
+            self.todo,
+            self._emit,
+            settings.gate,
+            conversation=conversation,
+            limits=settings.limits,
+            clock=settings.clock,
+            auth_hold=settings.auth_hold,
+        )
+        if self._stopping is not None:
+            queue.stopping(self._stopping)
+        return queue
+
+    def _prepare(self, queue: TodoEventQueue) -> bool:
+        """Get executor and context; False when that failed, which is a failure of the task."""
+        conversation = self._conversation
+        try:
+            self._executor = self._settings.executor_for(self.todo.agent_type)
+            self._context = self._settings.context_factory(
+                self.todo,
+                task=conversation.current_task,
+                request=conversation.request,
+                reason=conversation.reason,
+            )
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code, whatever it raises
+            self._fail(queue, error)
+            return False
+        return True
+
+    async def _execute(self, queue: TodoEventQueue) -> None:
+        executor, context = self._parts()
+        self._body = self._spawn(lambda: executor.execute(context, queue), "execute")
+        timeout = self.todo.timeout_seconds or self._settings.default_timeout
+        timer = None
+        if timeout:
+            text = f"execute() did not end within {timeout:g} s"
+            timer = self._loop.call_later(timeout, self._request, "timeout", Stopping("timeout", text))
+        try:
+            await self._until(self._body)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _halt(self, queue: TodoEventQueue) -> None:
+        """Stop the executor: ask it, cancel it, wait for it within the grace period, leave it behind."""
+        executor, context = self._parts()
+        grace = self._settings.cancel_grace
+        deadline = self._loop.time() + grace
+        tasks: list[asyncio.Task[BaseException | None]] = [] if self._body is None else [self._body]
+        if self._stopping is not None and self._stop not in _SILENT and queue.outcome is None:
+            snapshot = queue.turn.fold.snapshot()
+            cancel_context = (
+                context.for_cancel(snapshot)
+                if isinstance(context, TodoRequestContext)
+                else TodoRequestContext(self.todo, task=snapshot).for_cancel(snapshot)
+            )
+            asking = self._spawn(lambda: executor.cancel(cancel_context, queue), "cancel")
+            # Half of the grace for being asked, so that a cancel() that hangs leaves execute() time to clean
+            # up.
+            await asyncio.wait([asking], timeout=grace / 2)
+            tasks.append(asking)
+        if self._body is not None:
+            self._body.cancel()
+        running = [task for task in tasks if not task.done()]
+        if running:
+            await asyncio.wait(running, timeout=max(0.0, deadline - self._loop.time()))
+        for task in tasks:
+            if not task.done():
+                self._settings.abandon(task, self._name)
+            elif task is not self._body and (error := task.result()) is not None:
+                _logger.error(
+                    "cancel() of %s raised %s: %s; task %s is stopped all the same",
+                    self._name,
+                    type(error).__name__,
+                    describe(error),
+                    self.todo.id,
+                    extra=self._extra("cancel_failed"),
+                )
+
+    def _conclude(self, queue: TodoEventQueue) -> None:
+        if self._stop is not None:
+            if self._stopping is not None:
+                queue.stopped(self._stopping)
+            return
+        if self._body is None:
+            return
+        error = self._body.result()
+        if error is None:
+            queue.returned()
+        elif queue.outcome is None:
+            self._fail(queue, error)
+        else:
+            _logger.warning(
+                "task %s had ended (%s) when %s raised %s: %s",
+                self.todo.id,
+                queue.outcome.kind,
+                self._name,
+                type(error).__name__,
+                describe(error),
+                extra=self._extra("raised_after_end"),
+            )
+
+    def _fail(self, queue: TodoEventQueue, error: BaseException) -> None:
+        outcome = outcome_of_exception(error, self.todo, self._settings.backoff)
+        record = outcome.error or {}
+        _logger.error(
+            "task %s (%s, attempt %d) failed: %s: %s",
+            self.todo.id,
+            self.todo.agent_type,
+            self.todo.attempt,
+            record.get("type"),
+            record.get("message"),
+            extra=self._extra("task_failed"),
+        )
+        _logger.debug("%s", record.get("traceback"), extra=self._extra("task_failed"))
+        queue.raised(outcome)
+
+    # -- small parts ---------------------------------------------------------------------------------------
+
+    def _request(self, stop: Stop, stopping: Stopping | None = None) -> None:
+        if self._task.done():
+            return
+        if stopping is not None:
+            # Too late when another stop came first or the executor has ended; its word stands.
+            if self._stop is not None or (self._body is not None and self._body.done()):
+                return
+            if stop == "cancel" and self.outcome is not None:
+                return
+            self._stopping = stopping
+        elif self._stop in _SILENT:
+            return
+        self._stop = stop
+        if self._queue is not None:
+            if stopping is not None:
+                self._queue.stopping(stopping)
+            else:
+                self._queue.lose(
+                    "The lease of this task is lost; it is another worker's now."
+                    if stop == "lost"
+                    else "This worker is stopping and hands the task back."
+                )
+        if isinstance(self._context, TodoRequestContext):
+            self._context.request_stop()
+        self._wake.set()
+
+    async def _until(self, task: asyncio.Task[Any]) -> None:
+        """Wait for a task or for a stop, whichever comes first."""
+        task.add_done_callback(lambda _: self._wake.set())
+        while not task.done() and self._stop is None:
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _spawn(self, call: Callable[[], Awaitable[None]], what: str) -> asyncio.Task[BaseException | None]:
+        return self._loop.create_task(_caught(call), name=f"{what} {self.todo.id}#{self.todo.attempt}")
+
+    def _parts(self) -> tuple[AgentExecutor, RequestContext]:
+        if self._executor is None or self._context is None:
+            raise RuntimeError("the run was not prepared")
+        return self._executor, self._context
+
+    @property
+    def _name(self) -> str:
+        return f"{type(self._executor).__qualname__} ({self.todo.agent_type})"
+
+    def _extra(self, action: str) -> dict[str, Any]:
+        return {"action": action, "todolist_id": self.todo.id, "attempt": self.todo.attempt}
+
+
+async def _caught(call: Callable[[], Awaitable[None]]) -> BaseException | None:
+    """Run the user's code and return what it raised.
+
+    As a value, because a task that ends with SystemExit or KeyboardInterrupt takes the whole event loop with
+    it, and because a task nobody waits for any more must not log that its exception was never retrieved.
+    """
+    try:
+        await call()
+    except BaseException as error:  # noqa: BLE001
+        return error
+    return None
