@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from reactive_worker.completion import CompletionWatch
 from reactive_worker.errors import InvalidTaskError
 from reactive_worker.follow import follow_events
+from reactive_worker.lazy_store import LazyStore
 from reactive_worker.models import Todo, TodoEvent, TodoStatus
-from reactive_worker.session import Session
 from reactive_worker.settings import Settings
 from reactive_worker.submission import NewTask, plain_json, task_id, text
 
@@ -46,7 +46,7 @@ class TaskClient:
     """
 
     def __init__(self, supabase: AsyncClient | Client | Connection) -> None:
-        self._session = Session(supabase)
+        self._store = LazyStore(supabase)
         self._completion = CompletionWatch()
 
     @classmethod
@@ -63,12 +63,12 @@ class TaskClient:
         ConfigurationError
             URL or key are missing or malformed.
         """
-        return cls._of(Session((settings or Settings.load(**overrides)).require_connection()))
+        return cls._of(LazyStore((settings or Settings.load(**overrides)).require_connection()))
 
     @classmethod
-    def _of(cls, session: Session) -> Self:
+    def _of(cls, store: LazyStore) -> Self:
         client = cls.__new__(cls)
-        client._session = session
+        client._store = store
         client._completion = CompletionWatch()
         return client
 
@@ -83,7 +83,7 @@ class TaskClient:
     async def aclose(self) -> None:
         """End what runs in the background and close what this client opened itself."""
         await self._completion.aclose()
-        await self._session.aclose()
+        await self._store.aclose()
 
     # -- submitting ------------------------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class TaskClient:
             timeout,
             id,
         )
-        store = await self._session.store()
+        store = await self._store.get()
         return (await store.submit([task.to_row()]))[0][0]
 
     async def submit_many(self, tasks: Iterable[NewTask | Mapping[str, Any]]) -> list[str]:
@@ -171,7 +171,7 @@ class TaskClient:
                 rows.append(NewTask.of(task).to_row())
             except InvalidTaskError as error:
                 raise InvalidTaskError(f"task {index}: {error}") from None
-        store = await self._session.store()
+        store = await self._store.get()
         ids: list[str] = []
         for start in range(0, len(rows), SUBMIT_BATCH):
             ids += [id for id, _ in await store.submit(rows[start : start + SUBMIT_BATCH])]
@@ -181,7 +181,7 @@ class TaskClient:
 
     async def get_task(self, id: str) -> Todo:
         """Read one task. Raises TaskNotFoundError."""
-        store = await self._session.store()
+        store = await self._store.get()
         return await store.get(task_id(id))
 
     async def list_tasks(
@@ -196,10 +196,18 @@ class TaskClient:
                 raise InvalidTaskError(f"status must be one of {known}, not {status!r}") from None
         if limit < 1:
             raise InvalidTaskError(f"limit must be at least 1, not {limit}")
-        store = await self._session.store()
+        store = await self._store.get()
         return await store.list_tasks(
             status=None if status is None else status.value, agent_type=agent_type, limit=limit
         )
+
+    async def get_events(self, id: str, after: int = 0) -> list[TodoEvent]:
+        """All events of a task stored so far with ``seq > after``, in order. Raises TaskNotFoundError."""
+        store = await self._store.get()
+        id = task_id(id)
+        if not (events := await store.all_events(id, after)):
+            await store.get(id)
+        return events
 
     async def wait_for_completion(
         self, id: str, timeout: float | None = None, *, return_when_parked: bool = False
@@ -229,7 +237,7 @@ class TaskClient:
         >>> todo.agent_output["text"]  # doctest: +SKIP
         """
         id = task_id(id)
-        store = await self._session.store()
+        store = await self._store.get()
         # Tells a wrong id, URL or key at once; from here on an outage is only waited out.
         todo = await store.get(id)
         until = _ENDED | {TodoStatus.INPUT_REQUIRED} if return_when_parked else _ENDED
@@ -271,7 +279,7 @@ class TaskClient:
         """
         if after < 0:
             raise InvalidTaskError(f"after must be 0 or a seq, not {after}")
-        store = await self._session.store()
+        store = await self._store.get()
         async for event in follow_events(store, task_id(id), after=after, follow=follow):
             yield event
 
@@ -282,7 +290,7 @@ class TaskClient:
 
         Repeating it changes nothing. Raises TaskNotFoundError, and TaskConflictError when it has ended.
         """
-        store = await self._session.store()
+        store = await self._store.get()
         return await store.cancel(task_id(id), None if reason is None else text("reason", reason))
 
     async def retry_task(self, id: str) -> Todo:
@@ -290,7 +298,7 @@ class TaskClient:
 
         Raises TaskNotFoundError, and TaskConflictError in any other state.
         """
-        store = await self._session.store()
+        store = await self._store.get()
         return await store.retry(task_id(id))
 
     async def answer_task(self, id: str, answer: Any) -> Todo:
@@ -314,5 +322,5 @@ class TaskClient:
             else {"data": plain_json("answer", answer)}
         )
         message = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": [part]}
-        store = await self._session.store()
+        store = await self._store.get()
         return await store.answer(task_id(id), message)

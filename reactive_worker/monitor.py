@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from reactive_worker.errors import InvalidTaskError
+from reactive_worker.lazy_store import LazyStore
 from reactive_worker.models import TodoEvent
-from reactive_worker.session import Session
 from reactive_worker.settings import Settings
+from reactive_worker.tail import tail_events
 
 if TYPE_CHECKING:
     from reactive_worker.store.connection import Connection
@@ -32,13 +34,13 @@ class Monitor:
     """
 
     def __init__(self, supabase: AsyncClient | Client | Connection) -> None:
-        self._session = Session(supabase)
+        self._store = LazyStore(supabase)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **overrides: Any) -> Self:
         """Build a monitor from the environment and `.env`. Raises ConfigurationError."""
         monitor = cls.__new__(cls)
-        monitor._session = Session((settings or Settings.load(**overrides)).require_connection())
+        monitor._store = LazyStore((settings or Settings.load(**overrides)).require_connection())
         return monitor
 
     async def __aenter__(self) -> Self:
@@ -51,7 +53,7 @@ class Monitor:
 
     async def aclose(self) -> None:
         """Close what this monitor opened itself."""
-        await self._session.aclose()
+        await self._store.aclose()
 
     async def get_system_stats(self, agent_type: str | None = None) -> dict[str, Any]:
         """Count tasks by status, in one query; of one agent type if given.
@@ -63,7 +65,7 @@ class Monitor:
             ``completed_tasks``, ``failed_tasks``, ``cancelled_tasks``, ``oldest_pending_seconds`` (None when
             nothing waits), ``workers_alive``, and ``by_agent_type``: the same counts for each type.
         """
-        return await (await self._session.store()).stats(agent_type)
+        return await (await self._store.get()).stats(agent_type)
 
     async def get_recent_events(self, limit: int = 10) -> list[TodoEvent]:
         """The newest events of all tasks, newest first.
@@ -72,8 +74,13 @@ class Monitor:
         """
         if limit < 1:
             raise InvalidTaskError(f"limit must be at least 1, not {limit}")
-        return await (await self._session.store()).recent_events(limit)
+        return await (await self._store.get()).recent_events(limit)
+
+    async def tail_events(self, limit: int = 10) -> AsyncIterator[TodoEvent]:
+        """Yield the newest `limit` events of all tasks, oldest first, then each new one, until you stop."""
+        async for event in tail_events(await self._store.get(), limit):
+            yield event
 
     async def get_workers(self) -> list[dict[str, Any]]:
         """Every registered worker: id, name, agent_types, alive, desired_state, in_progress and more."""
-        return await (await self._session.store()).workers()
+        return await (await self._store.get()).workers()

@@ -71,11 +71,11 @@ class TodoStore:
         )
         return [TodoEvent.from_row(row) for row in rows]
 
-    async def all_events(self, id: str) -> list[TodoEvent]:
-        """Read every event of a task, page by page (max_rows caps one answer silently)."""
+    async def all_events(self, id: str, after: int = 0) -> list[TodoEvent]:
+        """Read every event of a task with ``seq > after``, page by page (max_rows caps one answer silently)."""
         found: list[TodoEvent] = []
         while True:
-            page = await self.events(id, after=found[-1].seq or 0 if found else 0)
+            page = await self.events(id, after=found[-1].seq or 0 if found else after)
             if not page:
                 return found
             found.extend(page)

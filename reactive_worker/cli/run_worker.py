@@ -1,0 +1,131 @@
+"""`run`: a worker process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+from reactive_worker.cli.console import Console
+from reactive_worker.cli.options import Commands, add_command, add_connection
+from reactive_worker.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from reactive_worker.settings import Settings
+
+_DESCRIPTION = """\
+Run a worker: it claims pending tasks of its agent types and runs EXECUTOR for each.
+
+EXECUTOR is package.module:attribute, looked up from the current directory: an a2a AgentExecutor class or
+instance, a factory (a function without parameters), or any other function of a prompt.
+"""
+
+_EPILOG = """\
+SIGTERM or Ctrl-C: no new tasks, running ones get --drain-timeout, the rest is handed back unharmed.
+A second signal ends at once. Exit code 0 after SIGTERM or a drain from outside, 130 after Ctrl-C.
+"""
+
+#: ``(option, Settings field, type, help)``; unset options leave the environment and `.env` their say.
+_NUMBERS = (
+    ("--polling-interval", float, "SECONDS", "between sweeps while Realtime is not proven to work (5)"),
+    ("--sweep-interval", float, "SECONDS", "between sweeps while Realtime is healthy (30)"),
+    ("--concurrency", int, "N", "tasks at the same time (10)"),
+    ("--lease", float, "SECONDS", "silence after which others take over this worker's tasks (30)"),
+    ("--heartbeat", float, "SECONDS", "between renewals of the lease (10)"),
+    ("--drain-timeout", float, "SECONDS", "running tasks get to finish at shutdown (30)"),
+    ("--cancel-grace", float, "SECONDS", "a cancelled executor gets to end (10)"),
+    ("--stall-limit", float, "SECONDS", "a blocked event loop keeps its lease; 0 = for ever (600)"),
+    ("--probe-interval", float, "SECONDS", "between probes of Realtime (60)"),
+)
+
+
+def add(commands: Commands) -> None:
+    """Register the command."""
+    run = add_command(
+        commands, "run", _run, "run a worker with your executor", description=_DESCRIPTION, epilog=_EPILOG
+    )
+    run.add_argument("path", metavar="EXECUTOR", nargs="?", help="module:attribute, for --agent-type")
+    run.add_argument("--agent-type", metavar="TYPE", help="which tasks EXECUTOR runs (DEFAULT_AGENT_TYPE)")
+    run.add_argument(
+        "--executor",
+        action="append",
+        default=[],
+        metavar="[TYPE=]EXECUTOR",
+        dest="executors",
+        help="one more executor with an agent type of its own; repeatable",
+    )
+    for option, kind, unit, help in _NUMBERS:
+        run.add_argument(option, type=kind, metavar=unit, help=help)
+    run.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        dest="default_timeout",
+        help="of a run, unless its row says",
+    )
+    run.add_argument("--name", metavar="NAME", dest="worker_name", help="shown in `workers list`")
+    run.add_argument("--spool", metavar="DIR", help="keeps results that cannot be delivered at shutdown")
+    run.add_argument("--log-format", choices=("text", "json"), help="of the log lines; --json means json")
+    add_connection(run)
+
+
+def _run(args: argparse.Namespace, console: Console) -> int:
+    from reactive_worker.cli.load import load_executor
+    from reactive_worker.cli.logs import configure
+
+    settings = _settings(args)
+    configure(settings.log_level, args.log_format or ("json" if console.json else "text"))
+    executors = {agent_type: load_executor(path) for agent_type, path in _paths(args, settings).items()}
+    settings.require_connection()
+    from reactive_worker.worker import ReactiveWorker
+
+    class Worker(ReactiveWorker):
+        """Remembers which signal ended it: Ctrl-C and SIGTERM have different exit codes."""
+
+        interrupted = False
+
+        def _on_signal(self, number: int) -> None:
+            self.interrupted = self.interrupted or number == signal.SIGINT
+            super()._on_signal(number)
+
+    async def main() -> bool:
+        worker = Worker(executors=executors, settings=settings)
+        await worker.run()
+        return worker.interrupted
+
+    return 130 if asyncio.run(main()) else 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from reactive_worker.settings import Settings
+
+    fields = [option.removeprefix("--").replace("-", "_") for option, *_ in _NUMBERS]
+    given = {name: getattr(args, name) for name in (*fields, "default_timeout", "worker_name", "spool")}
+    return Settings.load(
+        args.env_file,
+        url=args.url,
+        log_level=getattr(args, "log_level", None),
+        agent_type=args.agent_type,
+        **given,
+    )
+
+
+def _paths(args: argparse.Namespace, settings: Settings) -> dict[str, str]:
+    """Executor paths by agent type; raises ConfigurationError when one is missing or named twice."""
+    pairs: list[tuple[str, str]] = []
+    for entry in ([args.path] if args.path else []) + list(args.executors):
+        agent_type, equals, path = str(entry).rpartition("=")
+        pairs.append((agent_type if equals else settings.agent_type, path))
+    if not pairs:
+        raise ConfigurationError("no executor: reactive-worker run mymodule:MyExecutor --agent-type mine")
+    paths: dict[str, str] = {}
+    for agent_type, path in pairs:
+        if not agent_type:
+            raise ConfigurationError(
+                f"no agent type for {path}: give --agent-type, TYPE=EXECUTOR, or set DEFAULT_AGENT_TYPE"
+            )
+        if agent_type in paths:
+            raise ConfigurationError(f"two executors for agent type {agent_type!r}")
+        paths[agent_type] = path
+    return paths
