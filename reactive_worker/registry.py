@@ -4,25 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from reactive_worker.models import Todo
-
-
-class Run(Protocol):
-    """The handle of one running executor."""
-
-    def cancel(self, reason: str | None = None) -> None:
-        """Ask the executor to cancel; the outcome is ``cancelled``."""
-        ...
-
-    def lose(self) -> None:
-        """The row is another worker's now: stop and write nothing."""
-        ...
-
-    def release(self) -> None:
-        """The worker shuts down: stop and write nothing, the row is handed back."""
-        ...
 
 
 @dataclass(slots=True)
@@ -30,7 +13,6 @@ class Holding:
     """One claimed row."""
 
     todo: Todo
-    run: Run | None = None
     #: True once the executor has ended and its outcome is on its way to the database.
     ended: bool = False
 
@@ -71,15 +53,11 @@ class Registry:
         return [(holding.todo.id, holding.todo.attempt) for holding in list(self._held.values())]
 
     def lose(self, ids: Iterable[str]) -> list[Todo]:
-        """Stop the runs of `ids` without writing anything; returns what was really running."""
-        stopped: list[Todo] = []
-        for id in ids:
-            holding = self._held.get(id)
-            # An ended run's outcome is being stored; the store itself says whether it was still ours.
-            if holding is None or holding.ended:
-                continue
-            del self._held[id]
-            if holding.run is not None:
-                holding.run.lose()
-            stopped.append(holding.todo)
-        return stopped
+        """Let go of those `ids` whose executor has not ended; returns their rows, whose runs must be stopped.
+
+        An ended run's outcome is on its way to the database, which itself says whether it was still ours.
+        """
+        lost = [held.todo for id in ids if (held := self._held.get(id)) is not None and not held.ended]
+        for todo in lost:
+            del self._held[todo.id]
+        return lost

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor
-from reactivex import Observable
 
 from reactive_worker import streams
 from reactive_worker.delivery import Delivery
 from reactive_worker.errors import ReactiveWorkerError, WorkerExpiredError
+from reactive_worker.execution.context import TodoRequestContext
 from reactive_worker.execution.runner import Runner, to_observable
 from reactive_worker.models import (
     Candidate,
@@ -24,7 +24,6 @@ from reactive_worker.models import (
     PushHealth,
     PushState,
     SweepResult,
-    Todo,
     TodoEvent,
 )
 from reactive_worker.registry import Registry
@@ -133,7 +132,6 @@ class Session:
                 await self._push.stop()
                 await self._lease.stop()
                 self._pipeline.dispose()
-                self._runner.close()
                 await self._leave()
 
     # -- parts -----------------------------------------------------------------------------------------------
@@ -145,7 +143,7 @@ class Session:
             default_timeout=settings.default_timeout or None,
             cancel_grace=settings.cancel_grace,
             load_events=self._store.all_events,
-            context_factory=self.plan.context_factory,
+            context_factory=self.plan.context_factory or TodoRequestContext,
             gate=self._wait_for_room,
         )
 
@@ -156,7 +154,7 @@ class Session:
             agent_types=types,
             sweep=lambda: self._store.sweep(plan.id, types, SWEEP_LIMIT),
             claim=self._claim,
-            run=self._run_task,
+            run=lambda todo: to_observable(self._runner, todo),
             store=self._delivery.store_batch,
             first_seq=self._first_seq,
             is_retryable=is_retryable,
@@ -240,7 +238,8 @@ class Session:
         try:
             result = await self._store.claim(self.plan.id, [candidate.id for candidate in offered], want)
         except WorkerExpiredError:
-            self._register_again("the database does not know this worker any more")
+            # After an outage every lease has run out; a heartbeat renews ours if nobody has swept yet.
+            self._lease.beat_now()
             raise
         for todo in result.claimed:
             self.registry.hold(todo)
@@ -250,14 +249,6 @@ class Session:
             logger.error("a claimed row cannot be read and is failed (id %r): %s", row.get("id"), error)
             await self._delivery.refuse(row, error)
         return result
-
-    def _run_task(self, todo: Todo) -> Observable[TodoEvent]:
-        def started(handle: Any) -> None:
-            holding = self.registry.get(todo.id, todo.attempt)
-            if holding is not None:
-                holding.run = handle
-
-        return to_observable(self._runner, todo, on_start=started)
 
     def _first_seq(self, event: TodoEvent) -> int:
         holding = self.registry.get(event.todolist_id, event.attempt)
@@ -293,6 +284,9 @@ class Session:
 
     def _stop_lost(self, ids: Collection[str]) -> None:
         for todo in self.registry.lose(ids):
+            run = self._runner.find(todo.id, todo.attempt)
+            if run is not None:
+                run.lose()
             logger.warning("task %s is no longer this worker's (attempt %d): stopped", todo.id, todo.attempt)
 
     def _unstorable(self, event: TodoEvent, error: Exception) -> TodoEvent | None:
@@ -321,9 +315,9 @@ class Session:
             self._register_again("this worker's lease had run out")
             return
         for id in news.cancel:
-            holding = self.registry.get(id)
-            if holding is not None and holding.run is not None:
-                holding.run.cancel("cancelled by request")
+            run = self._runner.find(id)
+            if run is not None:
+                run.cancel("cancelled by request")
         # Ended runs are left alone: their end was stored after the heartbeat was sampled.
         self._stop_lost(news.lost)
         self._check_idle()
@@ -364,22 +358,25 @@ class Session:
     async def _shut_down(self) -> None:
         self._pipeline.stop_claiming()
         await self._drain()
-        runs: list[tuple[str, int]] = []
-        for holding in self.registry.running():
-            if holding.run is not None:
-                holding.run.release()
-            runs.append((holding.todo.id, holding.todo.attempt))
-            self.registry.drop(holding.todo.id)
+        unfinished = self._runner.runs
+        for run in unfinished:
+            run.release()
+        if unfinished:
+            waits = [asyncio.ensure_future(run.wait()) for run in unfinished]
+            await asyncio.wait(waits, timeout=self.plan.settings.cancel_grace + 1)
+        back = [(held.todo.id, held.todo.attempt) for held in self.registry.running()]
+        for id, attempt in back:
+            self.registry.drop(id, attempt)
         if not await self._pipeline.flush(FLUSH_TIMEOUT):
             logger.error(
                 "the end of %d task(s) could not be delivered within %g s; they run again elsewhere",
                 len(self.registry),
                 FLUSH_TIMEOUT,
             )
-        if runs:
-            logger.info("handing back %d unfinished task(s)", len(runs))
+        if back:
+            logger.info("handing back %d unfinished task(s)", len(back))
             try:
-                await self._store.release(self.plan.id, runs)
+                await self._store.release(self.plan.id, back)
             except ReactiveWorkerError as error:
                 logger.error("could not hand tasks back, they return when the lease ends: %s", error)
 

@@ -133,10 +133,8 @@ class Pipeline:
         self._events_out: Subject[TodoEvent] = Subject()
         self._build_events(events)
         self._build_sink(store, first_seq, is_retryable, on_stored, on_lost, on_unstorable, on_pressure)
-        self._dispatched = source.pipe(
-            self._hooked(candidates, "candidates="),
-            *self._prioritised(claim, run, concurrency, per_type, key),
-        )
+        offered = source.pipe(self._hooked(candidates, "candidates="))
+        self._dispatched = self._dispatch(offered, claim, run, concurrency, per_type, key)
 
     @property
     def failed(self) -> asyncio.Future[None]:
@@ -220,14 +218,15 @@ class Pipeline:
             name=name,
         )
 
-    def _prioritised(
+    def _dispatch(
         self,
+        offered: Observable[Candidate],
         claim: Callable[[Sequence[Candidate], int], Awaitable[ClaimResult]],
         run: Callable[[Todo], Observable[TodoEvent]],
         concurrency: int,
         per_type: Mapping[str, int] | None,
         key: Callable[[Candidate], Any] | None,
-    ) -> tuple[Any, ...]:
+    ) -> Observable[TodoEvent]:
         demand: Subject[Demand] = Subject()
         settled: Subject[Collection[str]] = Subject()
 
@@ -239,7 +238,7 @@ class Pipeline:
             what = "a claim failed; trying again" if todo is None else f"task {todo.id} could not be run"
             self._on_error(what, error)
 
-        return (
+        return offered.pipe(
             streams.dedupe(ttl=600.0, capacity=CAPACITY * 4, forget=self._forget),
             streams.prioritise(
                 demand,
@@ -319,10 +318,14 @@ class Pipeline:
             stored.subscribe(
                 on_next=on_stored,
                 on_error=lambda error: self._fail("the sink", error),
-                on_completed=lambda: self._flushed.done() or self._flushed.set_result(None),
+                on_completed=self._all_stored,
                 scheduler=self._scheduler,
             )
         )
+
+    def _all_stored(self) -> None:
+        if not self._flushed.done():
+            self._flushed.set_result(None)
 
     def _not_stored(self, error: Exception, tries: int, pause: float) -> None:
         # One line when an outage begins; its repetitions say nothing new.

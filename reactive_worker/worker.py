@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -167,7 +167,7 @@ class ReactiveWorker:
             raise WorkerStoppedError(f"the worker stopped because a background duty died: {died}") from died
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> Generator[None]:
         installed: list[int] = []
         loop = asyncio.get_running_loop()
         if self._handle_signals:
