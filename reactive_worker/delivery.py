@@ -2,27 +2,93 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from reactive_worker import streams
+from reactive_worker.errors import ReactiveWorkerError, UnreachableError
 from reactive_worker.models import EventType, Outcome, TodoEvent
+from reactive_worker.spool import Spool
 from reactive_worker.store.store import TodoStore, event_row
+
+logger = logging.getLogger(__name__)
 
 #: Seconds until a retry when the outcome names no delay of its own.
 DEFAULT_RETRY = 1.0
 
 
 class Delivery:
-    """Stores what one worker's executors said."""
+    """Stores what one worker's executors said.
 
-    def __init__(self, store: TodoStore, worker_id: str) -> None:
+    Parameters
+    ----------
+    store, worker_id:
+        Where to, and as whom.
+    spool:
+        Takes what cannot be delivered once `give_up` was called; None: it stays undelivered.
+    """
+
+    def __init__(self, store: TodoStore, worker_id: str, spool: Spool | None = None) -> None:
         self._store = store
         self._worker_id = worker_id
+        self._spool = spool
+        self._given_up = asyncio.Event()
+
+    @property
+    def has_given_up(self) -> bool:
+        """True once `give_up` was called and there is a spool."""
+        return self._given_up.is_set()
+
+    def give_up(self) -> bool:
+        """Send everything to the spool from now on, what is under way included; False when there is none."""
+        if self._spool is None:
+            return False
+        self._given_up.set()
+        return True
+
+    async def deliver_spooled(self) -> None:
+        """Deliver what an earlier worker had to keep; the fence decides what still counts.
+
+        Raises
+        ------
+        UnreachableError
+            The database is away; the files stay for the next start.
+        """
+        for path, worker_id, events in [] if self._spool is None else self._spool.batches():
+            earlier = Delivery(self._store, worker_id)
+            try:
+                result = await earlier.store_batch(events)
+            except UnreachableError:
+                raise
+            except ReactiveWorkerError as error:
+                logger.error("spooled file %s was refused and stays where it is: %s", path, error)
+                continue
+            path.unlink()
+            lost = f", {len(result.lost)} task(s) had gone to others" if result.lost else ""
+            logger.info("delivered %d spooled event(s)%s", len(events), lost)
 
     async def store_batch(self, batch: Sequence[TodoEvent]) -> streams.BatchResult:
+        """Store a numbered batch, in the database or, once given up, in the spool."""
+        if self._spool is None:
+            return await self._deliver(batch)
+        delivery = asyncio.ensure_future(self._deliver(batch))
+        given_up = asyncio.ensure_future(self._given_up.wait())
+        try:
+            await asyncio.wait([delivery, given_up], return_when=asyncio.FIRST_COMPLETED)
+            if delivery.done() and not (given_up.done() and delivery.exception()):
+                return delivery.result()
+            path = self._spool.write(self._worker_id, batch)
+            logger.warning("%d event(s) could not be delivered and are kept in %s", len(batch), path)
+            return streams.BatchResult()
+        finally:
+            given_up.cancel()
+            delivery.cancel()
+
+    async def _deliver(self, batch: Sequence[TodoEvent]) -> streams.BatchResult:
         """Store a numbered batch; safe to repeat, for every event has its own id.
 
         A task that ends in this batch sends all its events of the batch with its end: one transaction, so

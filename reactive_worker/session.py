@@ -28,6 +28,7 @@ from reactive_worker.models import (
 )
 from reactive_worker.registry import Registry
 from reactive_worker.settings import Settings
+from reactive_worker.spool import Spool
 from reactive_worker.store.lease import LeaseKeeper, LeaseNews
 from reactive_worker.store.push import PushChannel
 from reactive_worker.store.store import TodoStore
@@ -73,7 +74,8 @@ class Session:
         self.registry = Registry()
         self._store = store
         self._on_event = on_event
-        self._delivery = Delivery(store, plan.id)
+        spool = plan.settings.spool
+        self._delivery = Delivery(store, plan.id, Spool(spool) if spool else None)
         self._clock = Clock()
         self._stopping = asyncio.Event()
         self._ending_now = asyncio.Event()
@@ -101,6 +103,10 @@ class Session:
         if self._stopping.is_set():
             self._ending_now.set()
         self._stopping.set()
+
+    async def deliver_spooled(self) -> None:
+        """Deliver what an earlier worker could not; raises UnreachableError."""
+        await self._delivery.deliver_spooled()
 
     async def register(self) -> None:
         """Make this worker known; raises what the store raises."""
@@ -367,7 +373,10 @@ class Session:
         back = [(held.todo.id, held.todo.attempt) for held in self.registry.running()]
         for id, attempt in back:
             self.registry.drop(id, attempt)
-        if not await self._pipeline.flush(FLUSH_TIMEOUT):
+        flushed = await self._pipeline.flush(FLUSH_TIMEOUT)
+        if not flushed and self._delivery.give_up():
+            flushed = await self._pipeline.flush(FLUSH_TIMEOUT * 2)
+        if not flushed:
             logger.error(
                 "the end of %d task(s) could not be delivered within %g s; they run again elsewhere",
                 len(self.registry),
@@ -395,6 +404,10 @@ class Session:
     async def _leave(self) -> None:
         if self._registering is not None:
             self._registering.cancel()
+        if self._delivery.has_given_up:
+            # Unregistering hands back what this worker holds, finished tasks in the spool included.
+            logger.warning("not unregistering: ended tasks wait in %s", self.plan.settings.spool)
+            return
         try:
             async with asyncio.timeout(5):
                 await self._store.unregister(self.plan.id)

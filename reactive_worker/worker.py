@@ -156,6 +156,8 @@ class ReactiveWorker:
             store = TodoStore(connection)
             await _check_schema(store)
             session = self._session = Session(self._plan, store, self._events.on_next)
+            # Before anything is swept: what an earlier worker kept must find its rows unclaimed by others.
+            await session.deliver_spooled()
             await session.register()
             for _ in range(self._stops):
                 session.stop()
