@@ -10,15 +10,14 @@
 --
 -- THE LIFE OF A TASK
 --
---                 claim               finish: completed
---     pending ------------> in_progress -------------------> completed
---      ^  ^ ^                |  |  |  |  finish: failed
---      |  | |  finish: retry |  |  |  +--------------------> failed ------+
---      |  | +----------------+  |  |     finish: cancelled                | retry_todo
---      |  |   release, sweep    |  +-----------------------> cancelled ---+---> pending
---      |  +---------------------+ finish: input_required
---      |        answer            +------------------------> input_required
---      +---------------------------------------------------------+
+--     pending                  -> in_progress                              claim_todos
+--     in_progress              -> completed, failed, cancelled             finish_todos
+--     in_progress              -> input_required (waits for a person)      finish_todos
+--     input_required           -> pending                                  answer_todo
+--     in_progress              -> pending, after a failure with backoff    finish_todos (retry), sweep_todos (lost)
+--     in_progress              -> pending, unharmed                        release_todos, unregister_worker
+--     pending, input_required  -> cancelled                                cancel_todo
+--     failed, cancelled        -> pending                                  retry_todo
 --
 --   cancel_todo ends a pending or waiting task at once. A running one is only asked to stop (`cancel_requested_at`);
 --   from then on every way back to pending or to input_required leads to cancelled instead.
@@ -33,14 +32,14 @@
 --   result sets at `max_rows` without a word, but never a single value.
 --
 -- WHICH WRITE WINS
---   * Owning a task is being written in its row: agent_status = 'in_progress', worker_id and attempt. `attempt` grows with every
---     claim and never goes back. Each write of a run names (worker, attempt) and is refused when the row says otherwise,
---     so a worker that was given up for dead and comes back late changes nothing.
+--   * Owning a task is being written in its row: agent_status = 'in_progress', worker_id and attempt. `attempt` grows
+--     with every claim and never goes back. Each write of a run names (worker, attempt) and is refused when the row
+--     says otherwise, so a worker that was given up for dead and comes back late changes nothing.
 --   * The lease belongs to the worker, not to the task: one UPDATE a heartbeat, whatever runs. Who sweeps first after a
 --     lease ran out deletes the worker and puts its tasks back. A claim share-locks its worker's row, a sweep locks it
 --     exclusively before it reads what that worker holds: a claim is seen by the sweep, or sees that its lease is gone.
 --   * Two people answer, cancel or retry at once: the row's lock decides, the second one is told the state it found.
---   * Status and log change in one statement, so they cannot disagree.
+--   * Status and log change in one transaction, under the row's lock, so they cannot disagree.
 --
 -- LOCK ORDER, in every function: workers, then todolist ordered by id, then worker_mailbox. Whoever cannot keep it
 -- skips what is locked (claim, sweep of strays). Hence no deadlock between batches that share rows.
@@ -52,13 +51,16 @@
 
 -- The clock comes first because column defaults read it.
 create function public.reactive_worker_now() returns timestamptz
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select now() + coalesce(nullif(current_setting('app.settings.reactive_worker_clock_offset', true), '')::interval, interval '0')
+begin
+  return now()
+    + coalesce(nullif(current_setting('app.settings.reactive_worker_clock_offset', true), '')::interval, interval '0');
+end
 $$;
 comment on function public.reactive_worker_now() is
-  'The time all of reactive-worker goes by. app.settings.reactive_worker_clock_offset (an interval) moves it, for tests.';
+  'The time reactive-worker goes by; tests move it with app.settings.reactive_worker_clock_offset, an interval.';
 
 create table public.todolist (
   id uuid primary key default gen_random_uuid(),
@@ -81,7 +83,8 @@ create table public.todolist (
   failures integer not null default 0,
   max_failures integer not null default 3,
   timeout_seconds integer,
-  -- Who holds the task while it is in progress; who ran it last once it has ended. No foreign key: workers come and go.
+  -- Who holds the task while it is in progress; who ran it last once it has ended. No foreign key: workers come and
+  -- go.
   worker_id uuid,
   cancel_requested_at timestamptz,
   cancel_reason text,
@@ -131,8 +134,9 @@ create table public.workers (
   info jsonb not null default '{}',
   constraint workers_concurrency_positive check (concurrency >= 1)
 )
--- Heartbeats rewrite a few columns of a small row for ever. Without an index on lease_until and with half of each page free they
--- are HOT updates, cleaned up in passing; a sweep reads these few pages faster than it would an index.
+-- Heartbeats rewrite a few columns of a small row for ever. Without an index on lease_until and with half of each
+-- page free they are HOT updates, cleaned up in passing; a sweep reads these few pages faster than it would an
+-- index.
 with (fillfactor = 50);
 comment on table public.workers is 'Running workers and their leases.';
 
@@ -147,7 +151,8 @@ comment on table public.worker_mailbox is 'Published rows that wake workers: con
 
 -- INDEXES
 
--- What a sweep reads: best first within one agent type. Only waiting rows are in it, so ten million finished ones cost nothing.
+-- What a sweep reads: best first within one agent type. Only waiting rows are in it, so ten million finished ones
+-- cost nothing.
 create index todolist_pending_best_idx on public.todolist (agent_type, priority desc, available_at, id)
   where agent_status = 'pending';
 
@@ -171,11 +176,11 @@ create index todolist_created_idx on public.todolist (created_at);
 create index todolist_owner_idx on public.todolist (owner_id, created_at) where owner_id is not null;
 create index events_created_idx on public.events (created_at);
 
--- Each task is updated at least twice (claim, finish), and no status change can be a HOT update, because agent_status
--- decides which partial index a row is in. Dead versions gather exactly where sweeps begin to read: at the best end
--- of the pending index. The default (vacuum after 20 % of the table has changed) would let a table of ten million collect two
--- million of them; 1 % keeps that end short. With 15 % of each page free, the new version mostly stays on the
--- page of the old one, which is in memory and dirty already.
+-- Each task is updated at least twice (claim, finish), and no status change can be a HOT update, because
+-- agent_status decides which partial index a row is in. Dead versions gather exactly where sweeps begin to read: at
+-- the best end of the pending index. The default (vacuum after 20 % of the table has changed) would let a table of
+-- ten million collect two million of them; 1 % keeps that end short. With 15 % of each page free, the new version
+-- mostly stays on the page of the old one, which is in memory and dirty already.
 alter table public.todolist set (
   fillfactor = 85,
   autovacuum_vacuum_scale_factor = 0.01,

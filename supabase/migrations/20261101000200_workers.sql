@@ -11,7 +11,8 @@ begin
   -- NaN is greater than every number to PostgreSQL, so the comparison refuses it too.
   if p_value is null or p_value < p_least or p_value > p_most then
     raise exception using errcode = '22023',
-      message = format('%s must be between %s and %s seconds, got %s', p_what, p_least, p_most, coalesce(p_value::text, 'null'));
+      message = format('%s must be between %s and %s seconds, got %s',
+        p_what, p_least, p_most, coalesce(p_value::text, 'null'));
   end if;
   return make_interval(secs => p_value);
 end
@@ -75,7 +76,8 @@ begin
 
   insert into public.workers as w
     (id, name, agent_types, concurrency, started_at, heartbeat_at, lease_until, info)
-  values (p_worker_id, coalesce(p_name, ''), p_agent_types, p_concurrency, v_now, v_now, v_lease_until, coalesce(p_info, '{}'))
+  values (p_worker_id, coalesce(p_name, ''), p_agent_types, p_concurrency, v_now, v_now, v_lease_until,
+    coalesce(p_info, '{}'))
   on conflict (id) do update
   set name = excluded.name, agent_types = excluded.agent_types, concurrency = excluded.concurrency,
     heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until, info = excluded.info;
@@ -113,13 +115,16 @@ begin
   where w.id = p_worker_id and w.lease_until > v_now;
   v_known := found;
 
-  select
-    coalesce(jsonb_agg(r.id) filter (where t.cancel_requested_at is not null), '[]'),
-    coalesce(jsonb_agg(r.id) filter (where t.id is null), '[]')
+  with runs as materialized (
+    select r.id, t.cancel_requested_at is not null as stop,
+      coalesce(t.agent_status = 'in_progress' and t.worker_id = p_worker_id and t.attempt = r.attempt, false) as held
+    from jsonb_to_recordset(p_in_flight) as r (id uuid, attempt integer)
+    left join public.todolist t on t.id = r.id
+  )
+  select coalesce(jsonb_agg(r.id) filter (where r.held and r.stop), '[]'),
+    coalesce(jsonb_agg(r.id) filter (where not r.held), '[]')
   into v_cancel, v_lost
-  from jsonb_to_recordset(p_in_flight) as r (id uuid, attempt integer)
-  left join public.todolist t
-    on t.id = r.id and t.agent_status = 'in_progress' and t.worker_id = p_worker_id and t.attempt = r.attempt;
+  from runs r;
 
   return jsonb_build_object(
     'known', v_known, 'now', v_now, 'lease_until', case when v_known then v_lease_until end,

@@ -91,9 +91,10 @@ begin
   into v_rows
   from jsonb_array_elements(p_rows) with ordinality r (value, n);
 
-  loop
-    -- In the order of the keys: two batches that share keys then wait for each other, but never in a circle.
-    -- A microsecond apart: rows of one batch are of one age, and would otherwise start in the order of their random ids.
+  for v_try in 1..5 loop
+    -- In the order of the keys: two batches that share keys then wait for each other, but never in a circle. A
+    -- microsecond apart: rows of one batch are of one age, and would otherwise start in the order of their random
+    -- ids.
     with created as (
       insert into public.todolist (id, agent_type, prompt, input_data, priority, available_at, idempotency_key,
         context_id, max_failures, timeout_seconds)
@@ -122,9 +123,12 @@ begin
         and t.owner_id is not distinct from v_owner
     ) t on true;
 
-    -- An id is missing only when the faster one was deleted in between: then the key is free again.
-    exit when not coalesce(jsonb_path_exists(v_answer, '$[*] ? (@.id == null)'), false);
+    if not coalesce(jsonb_path_exists(v_answer, '$[*] ? (@.id == null)'), false) then
+      return coalesce(v_answer, '[]');
+    end if;
+    -- The faster one was deleted in between: then the key is free again.
   end loop;
-  return coalesce(v_answer, '[]');
+  -- Deleted five times in a row? No: a policy of the project's own hides it from its owner.
+  raise exception using errcode = 'PT409', message = 'an idempotency_key is taken by a task you cannot see';
 end
 $$;

@@ -195,20 +195,25 @@ begin
       message = format('worker %s is unknown or its lease ran out: register again', p_worker_id);
   end if;
 
-  -- Rows other claims hold are skipped, not waited for: the fleet never queues up behind one row.
+  -- In the order given, until there are enough, locking no more than that. Rows other claims hold are skipped, not
+  -- waited for: the fleet never queues up behind one row. A lateral subquery that locks is always evaluated once
+  -- for each id, by the primary key; coalesce hides the status from the planner, which would otherwise be free to
+  -- read the whole pending index for each id when its statistics say that hardly anything is waiting.
   select array_agg(h.id order by h.n) into v_ids
   from (
     select t.id, o.n
-    from (select u.id, min(u.n) as n from unnest(p_ids) with ordinality u (id, n) group by u.id) o
-    join public.todolist t on t.id = o.id
-    where t.agent_status = 'pending' and t.available_at <= v_now
-    order by o.n
+    from (select u.id, min(u.n) as n from unnest(p_ids) with ordinality u (id, n) group by u.id order by n) o
+    cross join lateral (
+      select t.id from public.todolist t
+      where t.id = o.id and coalesce(t.agent_status, '') = 'pending' and t.available_at <= v_now
+      for update skip locked
+    ) t
     limit p_want
-    for update of t skip locked
   ) h;
 
   with marked as materialized (
-    select u.id, u.n, reactive_worker_private.last_seq(u.id) + 1 as seq
+    -- The rows are locked, so the number stays free.
+    select u.id, u.n, (select coalesce(max(e.seq), 0) + 1 from public.events e where e.todolist_id = u.id) as seq
     from unnest(v_ids) with ordinality u (id, n)
   ), claimed as (
     update public.todolist t
@@ -230,7 +235,8 @@ begin
 
   select jsonb_agg(u.id) into v_gone
   from (select distinct u.id from unnest(p_ids) u (id) where u.id <> all (coalesce(v_ids, '{}'))) u
-  where not exists (select from public.todolist t where t.id = u.id and t.agent_status = 'pending');
+  left join public.todolist t on t.id = u.id
+  where t.id is null or t.agent_status <> 'pending';
 
   return jsonb_build_object('claimed', coalesce(v_claimed, '[]'), 'gone', coalesce(v_gone, '[]'));
 end

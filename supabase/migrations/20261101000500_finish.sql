@@ -1,27 +1,37 @@
 -- While a task runs and when a run ends: events, outcomes, hand-backs. Every write names (worker, attempt).
 
--- What is wrong with one event; null when nothing is.
+-- What is wrong with one event; null when nothing is. One expression, as it is evaluated for every event that is
+-- stored.
 create function reactive_worker_private.event_problem(p_event jsonb) returns text
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when jsonb_typeof(p_event) <> 'object' then 'an event must be an object'
-    when not reactive_worker_private.is_uuid(p_event ->> 'id') then 'an event''s id must be a uuid'
-    when not reactive_worker_private.is_whole(p_event -> 'seq', 1, 9223372036854775807)
+    when coalesce(p_event ->> 'id' !~* '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$', true)
+      then 'an event''s id must be a uuid'
+    when coalesce((p_event -> 'seq')::text !~ '^[1-9][0-9]{0,17}$', true)
       then 'an event''s seq must be a whole number of at least 1'
     when coalesce(jsonb_typeof(p_event -> 'event_type') <> 'string', true)
       or char_length(p_event ->> 'event_type') not between 1 and 50
       then 'an event''s event_type must be a text of 1 to 50 characters'
-    when coalesce(jsonb_typeof(p_event -> 'event_data') <> 'object', true) then 'an event''s event_data must be an object'
-  end
+    when coalesce(jsonb_typeof(p_event -> 'event_data') <> 'object', true)
+      then 'an event''s event_data must be an object'
+    when char_length(p_event ->> 'context_id') > 255 or char_length(p_event ->> 'task_id') > 255
+      then 'an event''s context_id and task_id must have at most 255 characters' end;
+end
 $$;
 
 -- Log and status agree because only the statement that ends a task writes that it ended.
 create function reactive_worker_private.ends_task(p_event_type text) returns boolean
-language sql immutable
+language plpgsql immutable
 set search_path = ''
-as $$ select p_event_type in ('task_completed', 'task_failed', 'task_rejected', 'task_cancelled') $$;
+as $$
+begin
+  return p_event_type in ('task_completed', 'task_failed', 'task_rejected', 'task_cancelled');
+end
+$$;
 
 create function public.append_events(p_worker_id uuid, p_events jsonb) returns jsonb
 language plpgsql
@@ -30,6 +40,7 @@ as $$
 declare
   v_now timestamptz := public.reactive_worker_now();
   v_problem text;
+  v_ids uuid[];
   v_stored integer;
   v_lost jsonb;
 begin
@@ -39,15 +50,12 @@ begin
   select format('event %s of task %s: %s', r.n, coalesce(r.value ->> 'todolist_id', 'null'), p.problem) into v_problem
   from jsonb_array_elements(p_events) with ordinality r (value, n)
   cross join lateral (
-    select case
-      when reactive_worker_private.event_problem(r.value) is not null
-        then reactive_worker_private.event_problem(r.value)
-      when not reactive_worker_private.is_uuid(r.value ->> 'todolist_id') then 'todolist_id must be a uuid'
-      when not reactive_worker_private.is_whole(r.value -> 'attempt', 0, 2147483647)
-        then 'attempt must be a whole number'
-      when reactive_worker_private.ends_task(r.value ->> 'event_type')
-        then format('%s is written by finish_todos only', r.value ->> 'event_type')
-    end
+    select coalesce(reactive_worker_private.event_problem(r.value), case
+      when coalesce(r.value ->> 'todolist_id' !~* '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$', true)
+        then 'todolist_id must be a uuid'
+      when coalesce((r.value -> 'attempt')::text !~ '^[0-9]{1,9}$', true) then 'attempt must be a whole number'
+      when r.value ->> 'event_type' in ('task_completed', 'task_failed', 'task_rejected', 'task_cancelled')
+        then format('%s is written by finish_todos only', r.value ->> 'event_type') end)
   ) p (problem)
   where p.problem is not null
   order by r.n limit 1;
@@ -55,31 +63,30 @@ begin
     raise exception using errcode = '22023', message = v_problem;
   end if;
 
+  -- Shared, so that nobody can take a task away before this is committed, and without rewriting its row. By id
+  -- alone: with the fence in the condition the planner might walk the index of held rows, which is full of dead
+  -- entries on a busy worker.
+  select array_agg(distinct (e ->> 'todolist_id')::uuid) into v_ids from jsonb_array_elements(p_events) e;
+  perform 1 from public.todolist t where t.id = any (v_ids) order by t.id for share;
+
   with given as materialized (
-    select * from jsonb_to_recordset(p_events) as r (id uuid, todolist_id uuid, attempt integer, seq bigint,
-      event_type text, event_data jsonb, message text, context_id text, task_id text)
-  ), held as materialized (
-    -- Shared, so that nobody can take the task away before this is committed, and its row is not rewritten.
-    select t.id, t.attempt, t.context_id from public.todolist t
-    where t.id in (select g.todolist_id from given g)
-      and t.agent_status = 'in_progress' and t.worker_id = p_worker_id
-      and exists (select from given g where g.todolist_id = t.id and g.attempt = t.attempt)
-    order by t.id
-    for share
+    select r.*, t.context_id as task_context_id,
+      coalesce(t.agent_status = 'in_progress' and t.worker_id = p_worker_id and t.attempt = r.attempt, false) as held
+    from jsonb_to_recordset(p_events) as r (id uuid, todolist_id uuid, attempt integer, seq bigint, event_type text,
+      event_data jsonb, message text, context_id text, task_id text)
+    left join public.todolist t on t.id = r.todolist_id
   ), stored as (
     insert into public.events
       (id, todolist_id, seq, event_type, event_data, message, context_id, task_id, created_at, attempt, worker_id)
-    select g.id, g.todolist_id, g.seq, g.event_type, g.event_data, g.message, coalesce(g.context_id, h.context_id),
-      coalesce(g.task_id, g.todolist_id::text), v_now, g.attempt, p_worker_id
+    select g.id, g.todolist_id, g.seq, g.event_type, g.event_data, g.message,
+      coalesce(g.context_id, g.task_context_id), coalesce(g.task_id, g.todolist_id::text), v_now, g.attempt, p_worker_id
     from given g
-    join held h on h.id = g.todolist_id and h.attempt = g.attempt
+    where g.held
     order by g.todolist_id, g.seq
     on conflict (id) do nothing
     returning 1
   )
-  select (select count(*) from stored),
-    (select jsonb_agg(distinct g.todolist_id) from given g
-     where not exists (select from held h where h.id = g.todolist_id and h.attempt = g.attempt))
+  select (select count(*) from stored), (select jsonb_agg(distinct g.todolist_id) from given g where not g.held)
   into v_stored, v_lost;
 
   return jsonb_build_object('stored', v_stored, 'lost', coalesce(v_lost, '[]'));
@@ -107,7 +114,8 @@ begin
   end if;
   v_kind := p_result ->> 'kind';
   if v_kind is null or v_kind not in ('completed', 'failed', 'cancelled', 'input_required', 'retry') then
-    return format('kind must be completed, failed, cancelled, input_required or retry, got %s', coalesce(v_kind, 'null'));
+    return format('kind must be completed, failed, cancelled, input_required or retry, got %s',
+      coalesce(v_kind, 'null'));
   elsif coalesce(jsonb_typeof(p_result -> 'error') not in ('object', 'null'), false) then
     return 'error must be an object';
   elsif coalesce(jsonb_typeof(p_result -> 'counts_as_failure') not in ('boolean', 'null'), false) then
@@ -180,7 +188,7 @@ begin
   select array_agg((r ->> 'todolist_id')::uuid) into v_ids from jsonb_array_elements(p_results) r;
   perform 1 from public.todolist t where t.id = any (v_ids) order by t.id for update;
 
-  -- One statement for log and status, with a snapshot taken after the rows were locked.
+  -- One statement for log and status, with a snapshot younger than the locks.
   with given as materialized (
     select r.n, (r.value ->> 'todolist_id')::uuid as id, (r.value ->> 'attempt')::integer as attempt,
       r.value ->> 'kind' as kind,
@@ -288,15 +296,15 @@ declare
   v_lost jsonb;
 begin
   perform reactive_worker_private.check_runs('p_items', p_items);
-  select array_agg(h.id) into v_ids
-  from (
-    select t.id from public.todolist t
-    join (select distinct r.id, r.attempt from jsonb_to_recordset(p_items) as r (id uuid, attempt integer)) r
-      on r.id = t.id and r.attempt = t.attempt
-    where t.agent_status = 'in_progress' and t.worker_id = p_worker_id
-    order by t.id
-    for update of t
-  ) h;
+  select array_agg(r.id) into v_ids from jsonb_to_recordset(p_items) as r (id uuid);
+  perform 1 from public.todolist t where t.id = any (v_ids) order by t.id for update;
+  with runs as materialized (
+    select distinct t.id,
+      t.agent_status = 'in_progress' and t.worker_id = p_worker_id and t.attempt = r.attempt as held
+    from jsonb_to_recordset(p_items) as r (id uuid, attempt integer)
+    join public.todolist t on t.id = r.id
+  )
+  select array_agg(r.id) into v_ids from runs r where r.held;
   perform reactive_worker_private.put_back(v_ids, p_lost => false);
   select jsonb_agg(distinct r.id) into v_lost
   from jsonb_to_recordset(p_items) as r (id uuid)

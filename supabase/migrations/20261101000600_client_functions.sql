@@ -1,8 +1,9 @@
 -- What clients may do to a task of theirs: cancel, retry, answer. And the monitor's figures.
 --
--- Each comes twice. The public function runs as its caller: it looks the task up under the caller's own row level security, so
--- nobody learns anything about a task they cannot see. The private twin runs as the owner of the tables, because users may
--- write neither events nor status columns; it is reachable only from here, as the API does not expose its schema.
+-- Each comes twice. The public function runs as its caller: it looks the task up under the caller's own row level
+-- security, so nobody learns anything about a task they cannot see. The private twin runs as the owner of the
+-- tables, because users may write neither events nor status columns; it is reachable only from here, as the API
+-- does not expose its schema.
 
 create function reactive_worker_private.require_visible(p_id uuid) returns void
 language plpgsql stable
@@ -12,6 +13,17 @@ begin
   if not exists (select from public.todolist t where t.id = p_id) then
     raise exception using errcode = 'PT404', message = format('task %s not found', coalesce(p_id::text, 'null'));
   end if;
+end
+$$;
+
+-- The number of the next event of a task. Only for whoever holds the row's lock, in a statement after the one that
+-- took it: then its snapshot holds what the previous holder wrote.
+create function reactive_worker_private.next_seq(p_id uuid) returns bigint
+language plpgsql
+set search_path = ''
+as $$
+begin
+  return (select coalesce(max(e.seq), 0) + 1 from public.events e where e.todolist_id = p_id);
 end
 $$;
 
@@ -50,8 +62,9 @@ begin
     returning t.* into v_todo;
     insert into public.events
       (todolist_id, seq, event_type, event_data, message, context_id, task_id, created_at, attempt)
-    values (p_id, reactive_worker_private.last_seq(p_id) + 1, 'task_cancelled',
-      reactive_worker_private.status_update(p_id, v_todo.context_id, 'TASK_STATE_CANCELED', v_now, v_todo.cancel_reason),
+    values (p_id, reactive_worker_private.next_seq(p_id), 'task_cancelled',
+      reactive_worker_private.status_update(
+        p_id, v_todo.context_id, 'TASK_STATE_CANCELED', v_now, v_todo.cancel_reason),
       v_todo.cancel_reason, coalesce(v_todo.context_id, p_id::text), p_id::text, v_now, v_todo.attempt);
   elsif v_todo.agent_status = 'in_progress' and v_todo.cancel_requested_at is null then
     -- No event: only the holder numbers events while the task runs. It hears of this at once through its mailbox, or
@@ -84,7 +97,7 @@ begin
   where t.id = p_id
   returning t.* into v_todo;
   insert into public.events (todolist_id, seq, event_type, event_data, context_id, task_id, created_at, attempt)
-  values (p_id, reactive_worker_private.last_seq(p_id) + 1, 'task_retried', jsonb_build_object('attempt', v_todo.attempt),
+  values (p_id, reactive_worker_private.next_seq(p_id), 'task_retried', jsonb_build_object('attempt', v_todo.attempt),
     coalesce(v_todo.context_id, p_id::text), p_id::text, v_now, v_todo.attempt);
   return to_jsonb(v_todo);
 end
@@ -112,7 +125,7 @@ begin
   where jsonb_typeof(p.value) = 'object' and jsonb_typeof(p.value -> 'text') = 'string';
   insert into public.events
     (todolist_id, seq, event_type, event_data, message, context_id, task_id, created_at, attempt)
-  values (p_id, reactive_worker_private.last_seq(p_id) + 1, 'message_received',
+  values (p_id, reactive_worker_private.next_seq(p_id), 'message_received',
     jsonb_build_object('message', p_message), v_text, coalesce(v_todo.context_id, p_id::text), p_id::text, v_now,
     v_todo.attempt);
   return to_jsonb(v_todo);
