@@ -115,9 +115,9 @@ class CompletionWatch:
                         on_change=self._heard,
                     )
                     await link.start()
-                # Whoever is due soon comes along: few large requests instead of many small ones.
-                due = [waiter for waiter in pending if waiter.due <= now + POLL_FIRST]
-                if due:
+                if min(waiter.due for waiter in pending) <= now:
+                    # Whoever is due soon comes along: few large requests instead of many small ones.
+                    due = [waiter for waiter in pending if waiter.due <= now + POLL_FIRST / 2]
                     outage = await self._look(connection, due, outage)
                     continue
                 self._wake.clear()

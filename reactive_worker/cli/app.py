@@ -7,9 +7,9 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 from typing import NoReturn
 
+from reactive_worker import __version__
 from reactive_worker.cli import demo, dev, events, monitor, project, run_worker, tasks, workers
 from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Handler, add_common
@@ -43,13 +43,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-class _Version(argparse.Action):
-    """`--version`; reading package metadata costs some milliseconds, so only when asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        parser.exit(0, f"reactive-worker {metadata.version('reactive-worker')}\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `reactive-worker` with all its commands."""
     parser = _Parser(
@@ -58,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--version", action="version", version=f"reactive-worker {__version__}")
     add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for group in (project, dev, demo, run_worker, tasks, events, monitor, workers):

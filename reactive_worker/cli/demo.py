@@ -33,7 +33,7 @@ _DESCRIPTION = """\
 Start an embedded Supabase and a worker, submit tasks, and show how they run.
 
 Each TEXT or FILE (the README by default) is digested: its most telling sentences and words, streamed while
-they are found. Some tasks wait before the worker starts, the sweep finds those; Realtime tells about the rest.
+they are found. Some tasks wait before the worker starts: the sweep finds those. Realtime tells the others.
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from reactive_worker.errors import ConfigurationError
@@ -63,6 +62,8 @@ def _readme() -> str:
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file() and (checkout / "README.md").is_file():
         return _read(checkout / "README.md")
+    from importlib import metadata
+
     # In an installation the README travels as the package's long description.
     return str(metadata.metadata("reactive-worker").json.get("description") or __doc__)
 

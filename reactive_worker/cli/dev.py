@@ -11,9 +11,8 @@ from reactive_worker.cli.options import Commands, add_command
 
 _EPILOG = """\
 It prints the URL and keys as `supabase status` does; they are the same as those of `supabase start`, so one
-.env fits both. Migrations and seed come from ./supabase if there is one (`reactive-worker init`), else from the
-package.
-Loopback only, with keys everybody knows: for development.
+.env fits both. Migrations and seed come from ./supabase if there is one (`reactive-worker init`), else from
+the package. Loopback only, with keys everybody knows: for development.
 """
 
 

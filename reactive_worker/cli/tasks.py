@@ -58,8 +58,12 @@ def _add_submit(commands: Commands) -> None:
         "submit a task and print its id",
         epilog="With --wait the exit code is 0 only when the task completed.",
     )
-    submit.add_argument("prompt", metavar="PROMPT", nargs="?", help="what the agent is asked; - reads stdin")
-    submit.add_argument("--agent-type", metavar="TYPE", help="which workers may run it (DEFAULT_AGENT_TYPE)")
+    submit.add_argument(
+        "words",
+        metavar="[AGENT_TYPE] PROMPT",
+        nargs="*",
+        help="which workers may run it (DEFAULT_AGENT_TYPE), and what the agent is asked; - reads stdin",
+    )
     submit.add_argument("--data", metavar="JSON", help="input_data; @FILE reads a file")
     submit.add_argument("--priority", type=int, default=0, metavar="N", help="higher runs first (0)")
     submit.add_argument("--delay", type=float, metavar="SECONDS", help="due so much later")
@@ -93,12 +97,13 @@ def run_with_client(
 
 
 def _submit(args: argparse.Namespace, console: Console) -> int:
-    if (args.prompt is None) == (args.batch is None):
-        raise ConfigurationError("give either a PROMPT or --batch FILE")
+    if bool(args.words) == (args.batch is not None) or len(args.words) > 2:
+        raise ConfigurationError("give either [AGENT_TYPE] PROMPT (quoted) or --batch FILE")
     # Tasks are read before anything connects: a typing error needs no network to be told.
     tasks = _batch(args.batch) if args.batch is not None else [_one(args)]
     for task in tasks:
-        task.setdefault("agent_type", _agent_type(args))
+        if "agent_type" not in task:
+            task["agent_type"] = _default_agent_type(args)
 
     async def work(client: TaskClient) -> int:
         ids = await client.submit_many(tasks)
@@ -121,9 +126,10 @@ def _submit(args: argparse.Namespace, console: Console) -> int:
 
 
 def _one(args: argparse.Namespace) -> dict[str, Any]:
+    *agent_type, prompt = args.words
     task = {
-        "agent_type": args.agent_type,
-        "prompt": sys.stdin.read() if args.prompt == "-" else args.prompt,
+        "agent_type": agent_type[0] if agent_type else None,
+        "prompt": sys.stdin.read() if prompt == "-" else prompt,
         "input_data": _json("--data", args.data),
         "priority": args.priority,
         "delay": args.delay,
@@ -135,12 +141,14 @@ def _one(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in task.items() if value is not None}
 
 
-def _agent_type(args: argparse.Namespace) -> str:
+def _default_agent_type(args: argparse.Namespace) -> str:
     from reactive_worker.settings import Settings
 
-    agent_type = args.agent_type or Settings.load(args.env_file).agent_type
+    agent_type = Settings.load(args.env_file).agent_type
     if not agent_type:
-        raise ConfigurationError("no agent type: give --agent-type or set DEFAULT_AGENT_TYPE")
+        raise ConfigurationError(
+            "no agent type: `reactive-worker submit AGENT_TYPE PROMPT`, or set DEFAULT_AGENT_TYPE"
+        )
     return agent_type
 
 
