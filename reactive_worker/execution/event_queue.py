@@ -11,10 +11,12 @@ from types import TracebackType
 from typing import Any
 
 from a2a.server.events import EventQueue
+from a2a.types import Task
 
 from reactive_worker.errors import LeaseLostError
 from reactive_worker.execution.conversation import Conversation, new_conversation
-from reactive_worker.execution.turn import Limits, Stopping, Turn
+from reactive_worker.execution.ledger import Stopping
+from reactive_worker.execution.turn import Limits, Turn
 from reactive_worker.execution.wire import Event
 from reactive_worker.models import Outcome, Todo, TodoEvent
 
@@ -118,10 +120,15 @@ class TodoEventQueue(EventQueue):
         """How the run ended; None while it goes on."""
         return self.turn.outcome
 
+    def snapshot(self) -> Task:
+        """The Task as this run has made it so far."""
+        with self._lock:
+            return self.turn.ledger.fold.snapshot()
+
     def stopping(self, stopping: Stopping) -> None:
         """The run is being stopped: from now on FAILED and CANCELED mean the stop."""
         with self._lock:
-            self.turn.stopping = stopping
+            self.turn.ledger.stopping = stopping
 
     def returned(self) -> None:
         """`execute()` returned."""
@@ -172,14 +179,14 @@ class TodoEventQueue(EventQueue):
             except IndexError:  # lose() in between
                 return
             self._emit(event)
-        if self.turn.waits_in_public and self._auth_timer is None:
+        if self.turn.ledger.waits_in_public and self._auth_timer is None:
             self._auth_timer = self._loop.call_later(self._auth_hold, self._show_parked)
 
     def _show_parked(self) -> None:
         self._auth_timer = None
         with self._lock:
-            if self._lost is None and self.turn.waits_in_public:
-                self.turn.flush()
+            if self._lost is None and self.turn.ledger.waits_in_public:
+                self.turn.ledger.flush()
         self._drain()
 
     def _cancel_timer(self) -> None:

@@ -4,49 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 
-from reactive_worker.errors import UnreachableError
-from reactive_worker.execution.backoff import Backoff
-from reactive_worker.execution.context import ContextFactory, TodoRequestContext
-from reactive_worker.execution.conversation import Conversation, new_conversation, read_log
+from reactive_worker.execution.context import TodoRequestContext
+from reactive_worker.execution.conversation import Conversation, new_conversation
 from reactive_worker.execution.event_queue import TodoEventQueue
+from reactive_worker.execution.history import has_history, history_of
+from reactive_worker.execution.ledger import Stopping
 from reactive_worker.execution.outcome import outcome_of_exception
+from reactive_worker.execution.run_settings import SILENT, RunSettings, Stop
 from reactive_worker.execution.sanitise import describe
-from reactive_worker.execution.turn import Limits, Stopping
 from reactive_worker.models import Outcome, Todo, TodoEvent
 
 _logger = logging.getLogger(__name__)
-
-#: Why a run is stopped. The first two end it with an outcome, the others without a word.
-Stop: TypeAlias = Literal["cancel", "timeout", "lost", "released"]
-_SILENT: Collection[Stop] = ("lost", "released")
-
-# Reading a task's history waits for an unreachable database like this; claims back off the same way.
-_RELOAD = Backoff(base=0.5, factor=2.0, maximum=10.0)
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """What all runs of a worker share; see `Runner` for the meaning."""
-
-    executor_for: Callable[[str], AgentExecutor]
-    load_events: Callable[[str], Awaitable[Collection[TodoEvent]]]
-    context_factory: ContextFactory
-    backoff: Callable[[int], float]
-    default_timeout: float | None
-    cancel_grace: float
-    gate: Callable[[], Awaitable[None]] | None
-    clock: Callable[[], datetime]
-    limits: Limits
-    auth_hold: float
-    #: Takes over a task that would not end: keeps it alive and accounted for.
-    abandon: Callable[[asyncio.Task[Any], str], None]
 
 
 class TaskRun:
@@ -121,55 +94,47 @@ class TaskRun:
 
     async def _drive(self) -> None:
         try:
-            queue = self._queue = self._open(await self._history())
-            if self._stop in _SILENT:
+            try:
+                conversation = await self._history()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the task needs an end
+                if self._stop in SILENT:
+                    return
+                self._fail(self._open(new_conversation(self.todo)), error)
+                return
+            queue = self._open(conversation)
+            if self._stop in SILENT:
                 return
             if self.todo.cancel_requested_at is not None:
                 self.cancel()
-            if self._prepare(queue):
+            if self._prepare(queue, conversation):
                 if self._stop is None:
                     await self._execute(queue)
                 if self._stop is not None:
                     await self._halt(queue)
-            self._conclude(queue)
+                self._conclude(queue)
+            if queue.turn.implicit_task:
+                self._settings.note_implicit_task(self.todo.agent_type)
         finally:
             # Also when the loop is being torn down around us.
             if self._body is not None and not self._body.done():
                 self._body.cancel()
 
     async def _history(self) -> Conversation:
-        todo = self.todo
-        if todo.attempt <= 1 and todo.seq <= 1:
-            return new_conversation(todo)
-        loading = self._loop.create_task(self._load(), name=f"history of {todo.id}")
+        if not has_history(self.todo):
+            return new_conversation(self.todo)
+        loading = self._loop.create_task(
+            history_of(self.todo, self._settings.load_events), name=f"history of {self.todo.id}"
+        )
         await self._until(loading)
-        if not loading.done():
-            # A run that is stopped before it began needs no history.
-            loading.cancel()
-            return new_conversation(todo)
-        return read_log(todo, loading.result())
-
-    async def _load(self) -> Collection[TodoEvent]:
-        tries = 0
-        while True:
-            try:
-                return await self._settings.load_events(self.todo.id)
-            except UnreachableError as error:
-                # The row is ours for as long as the lease holds; an outage is no failure of the task.
-                if tries == 0:
-                    _logger.warning(
-                        "task %s waits for its history: %s",
-                        self.todo.id,
-                        describe(error),
-                        extra=self._extra("wait"),
-                    )
-                await asyncio.sleep(_RELOAD(tries))
-                tries += 1
+        if loading.done():
+            return loading.result()
+        # A run that is stopped before it began needs no history.
+        loading.cancel()
+        return new_conversation(self.todo)
 
     def _open(self, conversation: Conversation) -> TodoEventQueue:
         settings = self._settings
-        self._conversation = conversation
-        queue = TodoEventQueue(
+        queue = self._queue = TodoEventQueue(
             self.todo,
             self._emit,
             settings.gate,
@@ -182,9 +147,8 @@ class TaskRun:
             queue.stopping(self._stopping)
         return queue
 
-    def _prepare(self, queue: TodoEventQueue) -> bool:
+    def _prepare(self, queue: TodoEventQueue, conversation: Conversation) -> bool:
         """Get executor and context; False when that failed, which is a failure of the task."""
-        conversation = self._conversation
         try:
             self._executor = self._settings.executor_for(self.todo.agent_type)
             self._context = self._settings.context_factory(
@@ -196,6 +160,8 @@ class TaskRun:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code, whatever it raises
             self._fail(queue, error)
             return False
+        if self._stop is not None:
+            self._tell_threads()
         return True
 
     async def _execute(self, queue: TodoEventQueue) -> None:
@@ -218,8 +184,8 @@ class TaskRun:
         grace = self._settings.cancel_grace
         deadline = self._loop.time() + grace
         tasks: list[asyncio.Task[BaseException | None]] = [] if self._body is None else [self._body]
-        if self._stopping is not None and self._stop not in _SILENT and queue.outcome is None:
-            snapshot = queue.turn.fold.snapshot()
+        if self._stopping is not None and self._stop not in SILENT and queue.outcome is None:
+            snapshot = queue.snapshot()
             cancel_context = (
                 context.for_cancel(snapshot)
                 if isinstance(context, TodoRequestContext)
@@ -249,11 +215,9 @@ class TaskRun:
                 )
 
     def _conclude(self, queue: TodoEventQueue) -> None:
-        if self._stop is not None:
-            if self._stopping is not None:
-                queue.stopped(self._stopping)
-            return
-        if self._body is None:
+        if self._stopping is not None:
+            queue.stopped(self._stopping)
+        if self._stop is not None or self._body is None:
             return
         error = self._body.result()
         if error is None:
@@ -298,7 +262,7 @@ class TaskRun:
             if stop == "cancel" and self.outcome is not None:
                 return
             self._stopping = stopping
-        elif self._stop in _SILENT:
+        elif self._stop in SILENT:
             return
         self._stop = stop
         if self._queue is not None:
@@ -310,9 +274,12 @@ class TaskRun:
                     if stop == "lost"
                     else "This worker is stopping and hands the task back."
                 )
+        self._tell_threads()
+        self._wake.set()
+
+    def _tell_threads(self) -> None:
         if isinstance(self._context, TodoRequestContext):
             self._context.request_stop()
-        self._wake.set()
 
     async def _until(self, task: asyncio.Task[Any]) -> None:
         """Wait for a task or for a stop, whichever comes first."""
@@ -346,5 +313,7 @@ async def _caught(call: Callable[[], Awaitable[None]]) -> BaseException | None:
     try:
         await call()
     except BaseException as error:  # noqa: BLE001
-        return error
+        # The first frame is this function; what is recorded should begin with the user's code.
+        trace = error.__traceback__
+        return error.with_traceback(trace.tb_next if trace is not None else None)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,9 @@ from reactivex.disposable import Disposable
 from reactive_worker.execution.backoff import Backoff
 from reactive_worker.execution.context import ContextFactory, TodoRequestContext
 from reactive_worker.execution.event_queue import AUTH_HOLD, utc_now
-from reactive_worker.execution.run import RunSettings, TaskRun
+from reactive_worker.execution.history import LoadEvents
+from reactive_worker.execution.run import TaskRun
+from reactive_worker.execution.run_settings import RunSettings
 from reactive_worker.execution.turn import Limits
 from reactive_worker.models import Todo, TodoEvent
 
@@ -68,7 +71,7 @@ class Runner:
         backoff: Callable[[int], float] | None = None,
         default_timeout: float | None = None,
         cancel_grace: float = 10.0,
-        load_events: Callable[[str], Awaitable[Collection[TodoEvent]]] = _no_events,
+        load_events: LoadEvents = _no_events,
         context_factory: ContextFactory = TodoRequestContext,
         gate: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], datetime] = utc_now,
@@ -91,9 +94,13 @@ class Runner:
             limits=limits or Limits(),
             auth_hold=auth_hold,
             abandon=self._abandon,
+            note_implicit_task=self._note_implicit_task,
         )
         self._runs: dict[tuple[str, int], TaskRun] = {}
         self._abandoned: set[asyncio.Task[Any]] = set()
+        #: Runs per agent type whose updates came without a Task before them: fine here, an error under an a2a
+        #: server.
+        self.implicit_tasks: Counter[str] = Counter()
 
     @property
     def runs(self) -> Collection[TaskRun]:
@@ -133,6 +140,16 @@ class Runner:
     def _forget(self, key: tuple[str, int], run: TaskRun) -> None:
         if self._runs.get(key) is run:
             del self._runs[key]
+
+    def _note_implicit_task(self, agent_type: str) -> None:
+        self.implicit_tasks[agent_type] += 1
+        if self.implicit_tasks[agent_type] == 1:
+            _logger.info(
+                "the executor of %s publishes updates without a Task before them; here the row is the task, "
+                "an a2a server would refuse that",
+                agent_type,
+                extra={"action": "implicit_task"},
+            )
 
     def _abandon(self, task: asyncio.Task[Any], name: str) -> None:
         _logger.warning(

@@ -25,7 +25,7 @@ from google.protobuf import json_format
 from google.protobuf import message as protobuf
 
 from reactive_worker.errors import EventRefusedError
-from reactive_worker.execution.sanitise import without_nul
+from reactive_worker.execution.sanitise import storable, without_nul
 
 Event: TypeAlias = Message | Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 E_ = TypeVar("E_", bound=Event)
@@ -149,7 +149,7 @@ def status_event(
                 role=Role.ROLE_AGENT,
                 task_id=task_id,
                 context_id=context_id,
-                parts=[Part(text=text)],
+                parts=[Part(text=storable(text))],
             )
         )
     return TaskStatusUpdateEvent(task_id=task_id, context_id=context_id, status=status)

@@ -1,0 +1,179 @@
+"""An executor made from a plain function."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, cast
+
+from a2a.helpers import new_data_part, new_raw_part, new_text_part
+from a2a.server.agent_execution import AgentExecutor, RequestContext
+from a2a.server.events import EventQueue
+from a2a.server.tasks import TaskUpdater
+from a2a.types import (
+    Message,
+    Part,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+)
+
+from reactive_worker.execution.threads import run_blocking
+
+_END = object()
+
+
+class FunctionExecutor(AgentExecutor):
+    """Runs a function as an agent.
+
+    The function takes the request context, or the prompt alone if its first parameter is annotated `str` or
+    named ``prompt``, and gives back its result: text, bytes, anything JSON can hold, an a2a `Part`, or None.
+    A generator streams: what it yields becomes a chunk of the result at once. A sync function runs in a
+    thread of its own; when the task is cancelled it is told through `context.stop_requested` and left behind
+    if it does not end. Whole a2a events are published as they are.
+
+    Parameters
+    ----------
+    function:
+        Sync or async function, generator or async generator.
+    artifact:
+        Id and name of the artifact that holds the result.
+
+    Raises
+    ------
+    TypeError
+        `function` cannot be called with one argument.
+
+    Example
+    -------
+    >>> async def shout(prompt: str):
+    ...     for word in prompt.split():
+    ...         yield word.upper() + " "
+    >>> worker = ReactiveWorker(FunctionExecutor(shout), agent_type="shout")  # doctest: +SKIP
+    """
+
+    def __init__(self, function: Callable[..., Any], *, artifact: str = "result") -> None:
+        self._function = function
+        self._artifact = artifact
+        self._takes_prompt = _takes_prompt(function)
+
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+        return getattr(self._function, "__qualname__", None) or type(self._function).__qualname__
+
+    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Call the function and publish what it gives."""
+        task_id, context_id = context.task_id or "", context.context_id or ""
+        if context.current_task is None and context.message is not None:
+            # Our worker has the task already; a plain a2a server wants to see it first.
+            await event_queue.enqueue_event(
+                Task(
+                    id=task_id,
+                    context_id=context_id,
+                    status=TaskStatus(state=TaskState.TASK_STATE_SUBMITTED),
+                    history=[context.message],
+                )
+            )
+        out = _Output(event_queue, task_id, context_id, self._artifact)
+        function = self._function
+        argument = context.get_user_input() if self._takes_prompt else context
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            result = function(argument)
+        elif inspect.isgeneratorfunction(function):
+            result = cast("Iterator[Any]", function(argument))
+        else:
+            result = await run_blocking(function, argument)
+        if inspect.isawaitable(result):
+            result = await result
+        if inspect.isasyncgen(result):
+            async for item in cast("AsyncIterator[Any]", result):
+                await out.put(item)
+        elif inspect.isgenerator(result):
+            await self._pull(cast("Iterator[Any]", result), out, context)
+        else:
+            await out.put(result)
+        if not out.replied:
+            await out.updater.complete()
+
+    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Say that the task is cancelled; its coroutine is cancelled, its thread told, by the worker."""
+        await TaskUpdater(event_queue, context.task_id or "", context.context_id or "").cancel()
+
+    async def _pull(self, items: Iterator[Any], out: _Output, context: RequestContext) -> None:
+        # Item by item, each next() in a thread: between two of them the loop publishes, with backpressure,
+        # and a cancelled run ends there even if the generator never looks at the context.
+        while not getattr(context, "stop_requested", False):
+            item = await run_blocking(next, items, _END)
+            if item is _END:
+                return
+            await out.put(item)
+        await run_blocking(cast("Any", items).close)
+        raise asyncio.CancelledError
+
+
+class _Output:
+    """Publishes results as one growing artifact."""
+
+    def __init__(self, queue: EventQueue, task_id: str, context_id: str, artifact: str) -> None:
+        self.updater = TaskUpdater(queue, task_id, context_id)
+        #: True when the function has ended the task itself.
+        self.replied = False
+        self._queue = queue
+        self._artifact = artifact
+        self._begun = False
+
+    async def put(self, item: Any) -> None:
+        if item is None:
+            return
+        if isinstance(item, Message):
+            # The function's last words on a task that is already open.
+            self.replied = True
+            await self.updater.complete(item)
+        elif isinstance(item, Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent):
+            state = item.status.state if isinstance(item, TaskStatusUpdateEvent) else None
+            self.replied = state not in (None, TaskState.TASK_STATE_WORKING, TaskState.TASK_STATE_SUBMITTED)
+            await self._queue.enqueue_event(item)
+        else:
+            part = _part(item)
+            append, self._begun = self._begun, True
+            await self.updater.add_artifact(
+                [part], artifact_id=self._artifact, name=self._artifact, append=append
+            )
+
+
+def _part(item: Any) -> Part:
+    if isinstance(item, Part):
+        return item
+    if isinstance(item, str):
+        return new_text_part(item)
+    if isinstance(item, bytes | bytearray | memoryview):
+        return new_raw_part(bytes(cast("bytes", item)), media_type="application/octet-stream")
+    if isinstance(item, dict | list | tuple | int | float):
+        value = list(cast("tuple[Any, ...]", item)) if isinstance(item, tuple) else cast("Any", item)
+        return new_data_part(value, media_type="application/json")
+    raise TypeError(
+        f"a function executor's result is text, bytes, JSON or an a2a Part, not {type(item).__qualname__}"
+    )
+
+
+def _takes_prompt(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        return False  # Built in C without a signature: it gets the context.
+    positional = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
+    required = [p for p in parameters if p.default is p.empty and p.kind in positional[:2]]
+    if not parameters or parameters[0].kind not in positional or len(required) > 1:
+        raise TypeError(
+            f"a function executor calls its function with one argument; {function!r} does not fit"
+        )
+    first = parameters[0]
+    return first.annotation in (str, "str") or first.name == "prompt"
