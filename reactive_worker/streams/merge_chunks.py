@@ -128,6 +128,11 @@ class _Group:
     chunks: list[_Chunk] = field(default_factory=list[_Chunk])
     size: int = 0
 
+    @property
+    def _message_is_text(self) -> bool:
+        """Whether `message` repeats the text, as the first event says: the whole group must do the same."""
+        return self.events[0].message == self.chunks[0].text
+
     def accepts(self, event: TodoEvent, chunk: _Chunk | None, max_bytes: int) -> bool:
         if chunk is None or not self.chunks:
             return False
@@ -138,7 +143,7 @@ class _Group:
             and event.event_type == last.event_type
             and event.context_id == last.context_id
             and event.task_id == last.task_id
-            and _same_kind_of_message(last, self.chunks[-1], event, chunk)
+            and event.message == (chunk.text if self._message_is_text else last.message)
         )
 
     def add(self, event: TodoEvent, chunk: _Chunk | None) -> None:
@@ -156,22 +161,13 @@ class _Group:
         update["artifact"] = {**self.chunks[0].artifact, "parts": [{"text": text}]}
         if "lastChunk" in self.chunks[-1].update:
             update["lastChunk"] = self.chunks[-1].update["lastChunk"]
-        says_text = first.message is not None and first.message == self.chunks[0].text
         return replace(
             first,
             event_data={"artifactUpdate": update},
-            message=text if says_text else first.message,
+            message=text if self._message_is_text else first.message,
             task_state=last.task_state or first.task_state,
         )
 
 
 def _object(value: object) -> _Json:
     return cast("_Json", value) if isinstance(value, Mapping) else {}
-
-
-def _same_kind_of_message(last: TodoEvent, before: _Chunk, event: TodoEvent, chunk: _Chunk) -> bool:
-    """`message` is the text itself in both, or the same word in both."""
-    if last.message == before.text and event.message == chunk.text:
-        return True
-    # The first chunk decides for its group, so a chunk whose text is that very word must not slip in.
-    return last.message == event.message and last.message != before.text

@@ -240,10 +240,11 @@ class _Sink:
         else:
             batch = [self._waiting.popleft() for _ in range(min(self._options.max_batch, len(self._waiting)))]
         self._parts.append(batch)
-        # What is left came before the batch was cut, so it has waited too.
-        self._due = bool(self._waiting)
-        self._delaying = False
-        self._delay.disposable = Disposable()
+        if not self._waiting:
+            self._due = self._delaying = False
+            self._delay.disposable = Disposable()
+        # Else the timer of the batch's first event goes on for what is left: it may not wait longer than
+        # that, and to leave at once would make a request of its own for the one event too many of a burst.
         if self._pressed and len(self._waiting) <= self._options.capacity // 2:
             self._press(False)
 
