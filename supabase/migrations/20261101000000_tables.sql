@@ -36,7 +36,8 @@
 --     with every claim and never goes back. Each write of a run names (worker, attempt) and is refused when the row
 --     says otherwise, so a worker that was given up for dead and comes back late changes nothing.
 --   * The lease belongs to the worker, not to the task: one UPDATE a heartbeat, whatever runs. Who sweeps first after a
---     lease ran out deletes the worker and puts its tasks back. A claim share-locks its worker's row, a sweep locks it
+--     lease ran out deletes the worker and puts its tasks back. Until then the worker may renew it: after an outage
+--     of the database every lease has run out, and nobody shall be robbed for being the second to come back. A claim share-locks its worker's row, a sweep locks it
 --     exclusively before it reads what that worker holds: a claim is seen by the sweep, or sees that its lease is gone.
 --   * Two people answer, cancel or retry at once: the row's lock decides, the second one is told the state it found.
 --   * Status and log change in one transaction, under the row's lock, so they cannot disagree.
@@ -130,7 +131,10 @@ create table public.workers (
   concurrency integer not null default 1,
   started_at timestamptz not null default public.reactive_worker_now(),
   heartbeat_at timestamptz not null default public.reactive_worker_now(),
+  -- 'epoch' once a sweep has begun to put this worker's tasks back: from there no heartbeat leads back.
   lease_until timestamptz not null,
+  -- Since when the lease has been held without a break: who may call others dead (see reclaim).
+  alive_since timestamptz not null default public.reactive_worker_now(),
   info jsonb not null default '{}',
   constraint workers_concurrency_positive check (concurrency >= 1)
 )

@@ -108,11 +108,12 @@ declare
 begin
   perform reactive_worker_private.check_runs('p_in_flight', p_in_flight);
 
-  -- A lease that ran out stays out, even if nobody has swept yet: otherwise a sweep in the same moment and this
-  -- worker would both be right about who owns the tasks.
+  -- A lease that ran out may be renewed as long as no sweep has condemned the worker: both take the row's lock, so
+  -- one of them is first. An outage of the database outlasts every lease, and a result computed meanwhile still counts.
   update public.workers w
-  set heartbeat_at = v_now, lease_until = v_lease_until, info = coalesce(p_info, w.info)
-  where w.id = p_worker_id and w.lease_until > v_now;
+  set heartbeat_at = v_now, lease_until = v_lease_until, info = coalesce(p_info, w.info),
+    alive_since = case when w.lease_until <= v_now then v_now else w.alive_since end
+  where w.id = p_worker_id and w.lease_until > 'epoch';
   v_known := found;
 
   with runs as materialized (

@@ -53,20 +53,31 @@ end
 $$;
 
 -- Puts back what nobody runs any more. Returns how many rows, about a thousand at most: the next sweep goes on.
-create function reactive_worker_private.reclaim() returns integer
+create function reactive_worker_private.reclaim(p_worker_id uuid) returns integer
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_now timestamptz := public.reactive_worker_now();
+  v_alive_since timestamptz;
   v_workers uuid[];
   v_ids uuid[];
   v_count integer := 0;
 begin
+  -- Only the living call others dead: who was alive when the other's lease ended, or has been again for a third of
+  -- that lease, 5 seconds at most. After an outage of the database everybody's lease has run out; whoever reconnects
+  -- first must give the others the time of a heartbeat.
+  select s.alive_since into v_alive_since
+  from public.workers s where s.id = p_worker_id and s.lease_until > v_now;
+
   -- Skip what is locked: another sweep is at it, or a claim or a heartbeat that was in time.
   select array_agg(w.id) into v_workers
   from (
-    select w.id from public.workers w where w.lease_until <= v_now order by w.id limit 100
+    select w.id from public.workers w
+    where w.lease_until <= v_now and w.id <> p_worker_id
+      and (v_alive_since <= w.lease_until
+        or v_alive_since <= v_now - least(interval '5 seconds', (w.lease_until - w.heartbeat_at) / 3))
+    order by w.id limit 100
     for update skip locked
   ) w;
   if v_workers is not null then
@@ -83,6 +94,8 @@ begin
     delete from public.workers w
     where w.id = any (v_workers)
       and not exists (select from public.todolist t where t.agent_status = 'in_progress' and t.worker_id = w.id);
+    -- More than a thousand rows: the rest comes with the next sweep, and no heartbeat may keep it from that.
+    update public.workers w set lease_until = 'epoch' where w.id = any (v_workers);
   end if;
 
   -- Written by hand: in progress, but with nobody.
@@ -143,7 +156,7 @@ begin
       message = format('p_limit must be between 1 and 10000, got %s', coalesce(p_limit::text, 'null'));
   end if;
 
-  v_reclaimed := reactive_worker_private.reclaim();
+  v_reclaimed := reactive_worker_private.reclaim(p_worker_id);
 
   select jsonb_agg(to_jsonb(c) order by c.priority desc, c.available_at, c.id) into v_candidates
   from (
