@@ -44,7 +44,10 @@ def load_executor(path: str) -> AgentExecutor:
     if callable(found):
         from reactive_worker.executors.function import FunctionExecutor
 
-        return FunctionExecutor(found)
+        try:
+            return FunctionExecutor(found)
+        except TypeError as error:
+            raise ExecutorLoadError(f"{path} cannot be an executor: {error}") from error
     raise ExecutorLoadError(
         f"{path} is a {type(found).__name__}, neither an a2a AgentExecutor nor a function"
     )
