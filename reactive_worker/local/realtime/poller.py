@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _MOST_WAITING = 20_000
 #: Changes judged together.
 _BATCH = 500
+#: Longest sleep before the switches are looked at again, in seconds.
+_NAP = 0.05
 #: Seconds between two confirmations of what was read.
 _CONFIRM_EVERY = 1.0
 
@@ -217,8 +219,8 @@ class ChangePoller:
             due = math.ceil(elapsed / interval) * interval
             # Short naps, so that a changed fault switch takes effect soon.
             left = due - elapsed
-            await asyncio.sleep(min(left, 0.1))
-            if left <= 0.1:
+            await asyncio.sleep(min(left, _NAP))
+            if left <= _NAP:
                 return
 
     async def _poll(self, batch: Sequence[Change]) -> None:

@@ -1,35 +1,47 @@
-"""uvicorn's WebSocket protocol, with the time of the client's last ping made visible.
+"""uvicorn's WebSocket protocol with two things put right for Realtime. Optional: all else works without it.
 
-ASGI hides pings, but the real server counts them as signs of life: without this a client that only pings
-would be closed as idle. Optional: with uvicorn's own protocol everything else works alike.
+ASGI hides pings, but the real server counts them as signs of life: a client that only pings must not be closed
+as idle. And a refused handshake is an ordinary answer, not an error to log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
+    from websockets.http11 import Request
 
 _EXTENSION = "reactive_worker.pings"
 
 
-class PingAwareProtocol(WebSocketsSansIOProtocol):
-    """Pass it to uvicorn as ``ws=``; notes in the scope when the client last sent a ping."""
+class RealtimeProtocol(WebSocketsSansIOProtocol):
+    """Pass it to uvicorn as ``ws=RealtimeProtocol``, with ``ws_ping_interval=None``: Realtime never pings."""
+
+    _pings: dict[str, Any] | None = None
 
     def handle_connect(self, event: Request) -> None:
-        """Accept a handshake."""
+        """Take a handshake; the scope will tell when the client last sent a ping."""
         super().handle_connect(event)
-        self._pings: dict[str, Any] = {}
-        # A refused handshake has no scope.
-        if scope := getattr(self, "scope", None):
-            cast("dict[str, Any]", scope["extensions"])[_EXTENSION] = self._pings
+        # One that is no WebSocket handshake at all gets no scope.
+        if (scope := getattr(self, "scope", None)) is not None:
+            self._pings = cast("dict[str, Any]", scope["extensions"]).setdefault(_EXTENSION, {})
 
     def handle_ping(self) -> None:
         """Answer a ping."""
         super().handle_ping()
-        self._pings["last"] = self.loop.time()
+        if self._pings is not None:
+            self._pings["last"] = self.loop.time()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send what the application says."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # The refusal is complete; otherwise uvicorn reports an application that never answered.
+            self.handshake_complete = True
 
 
 def last_ping(scope: Mapping[str, Any]) -> float:

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from reactive_worker.local.faults import Faults
 from reactive_worker.local.keys import Keys
 from reactive_worker.local.realtime import Pacing, RealtimeServer, Timings
-from reactive_worker.local.realtime.transport import PingAwareProtocol
+from reactive_worker.local.realtime.transport import RealtimeProtocol
 
 #: How long a test waits for what must come, in seconds.
 PATIENCE = 10.0
@@ -51,7 +51,7 @@ class Gateway:
             port=0,
             log_level="warning",
             lifespan="off",
-            ws=PingAwareProtocol,
+            ws=RealtimeProtocol,
             ws_ping_interval=None,
             ws_per_message_deflate=False,
         )

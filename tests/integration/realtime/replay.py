@@ -1,0 +1,376 @@
+"""Replays a recorded trace: does what its client did, and compares what the server says with what was recorded.
+
+The recorded waits are not repeated: before each step of the client all frames that had come by then in the
+recording are awaited.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import psycopg
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from reactive_worker.local.keys import Keys
+from tests.integration.realtime.harness import Client, Frame, Gateway, normal
+
+TRACES = Path(__file__).parent / "traces"
+U1, U2 = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+#: How long the tokens live that were recorded with 8 seconds.
+SHORT_LIFE = 2
+
+Line = dict[str, Any]
+
+#: Statements the recording names but does not spell out.
+STATEMENTS = {
+    "delete from todolist (leftovers)": "delete from todolist",
+    "50 inserts": "insert into todolist(id, agent_type, priority) select"
+    " ('00000000-0000-0000-0000-' || lpad(to_hex(g + 2), 12, '0'))::uuid, 'x', g from generate_series(0, 49) g",
+}
+
+
+#: Rows an earlier recording had left behind.
+LEFTOVERS = {
+    "06_bindings_and_filters": "insert into todolist (id, agent_type) values"
+    " ('339c56ae-741c-4014-ab5a-6a5c999fc558', 'x'), ('39564ebc-6894-412a-bc06-03d42cc68497', 'x')",
+    "07b_one_bad_binding": "insert into types_t (id) values (2), (3), (4), (5), (6), (1)",
+}
+
+
+def _first_joins() -> list[Line]:
+    """The 97 joins that 26_channel_limit leaves out."""
+    made: list[Line] = [{"dir": "note", "connect": "ws://host/?apikey=<jwt:anon>&vsn=1.0.0", "conn": "a"}]
+    for number in range(97):
+        topic, ref = f"realtime:ch{number}", str(number + 1)
+        join = {"topic": topic, "event": "phx_join", "payload": {"config": {}}, "ref": ref, "join_ref": ref}
+        payload = {"response": {"postgres_changes": []}, "status": "ok"}
+        reply = {"event": "phx_reply", "payload": payload, "ref": ref, "topic": topic}
+        made += [{"dir": "out", "conn": "a", "frame": join}, {"dir": "in", "conn": "a", "frame": reply}]
+    return made
+
+
+def load(name: str) -> list[Line]:
+    """The lines of a trace, in the order in which their client did things."""
+    lines: list[Line] = _first_joins() if name == "26_channel_limit" else []
+    for line in _read(name):
+        position = len(lines)
+        if "http" in line:
+            # Noted when the answer came; what members received before was already its effect.
+            while position and lines[position - 1]["dir"] == "in":
+                position -= 1
+        lines.insert(position, line)
+    return lines
+
+
+def _read(name: str) -> list[Line]:
+    plain = TRACES / f"{name}.jsonl"
+    text = (
+        plain.read_text()
+        if plain.exists()
+        else gzip.decompress((TRACES / f"{name}.jsonl.gz").read_bytes()).decode()
+    )
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def tokens(gateway: Gateway) -> dict[str, str]:
+    """What the recording's placeholders stand for."""
+    keys, now = gateway.keys, int(time.time())
+    later = now + 3600
+    u1 = {"sub": U1, "role": "authenticated", "exp": later}
+    stranger = Keys(jwt_secret="another secret, also of 32 characters or more")
+    return {
+        "service_role": keys.service_role_key,
+        "anon": keys.anon_key,
+        "bad signature": stranger.anon_key,
+        "expired": keys.mint({"role": "anon", "exp": now - 100}),
+        "no role claim": keys.mint({"exp": later}),
+        "no exp claim": keys.mint({"role": "anon"}),
+        "role=nosuchrole": keys.mint({"role": "nosuchrole", "exp": later}),
+        "service_role, second token": keys.mint({"role": "service_role", "exp": later}),
+        "authenticated sub=u1": keys.mint(u1),
+        "authenticated sub=u2": keys.mint({**u1, "sub": U2}),
+        "anon exp=+8s": keys.mint({"role": "anon", "exp": now + SHORT_LIFE}),
+        "authenticated exp=+8s": keys.mint({**u1, "exp": now + SHORT_LIFE}),
+        "authenticated exp=+8s b": keys.mint({**u1, "exp": now + SHORT_LIFE, "b": 1}),
+    }
+
+
+@dataclass
+class Difference:
+    """A place where we differ on purpose."""
+
+    reason: str
+    #: Which frames of the recording, or of ours, are left out of the comparison.
+    applies: Callable[[str, Frame], bool]
+
+
+@dataclass
+class Replay:
+    """One replayed trace."""
+
+    expected: dict[str, list[Frame]] = field(default_factory=lambda: defaultdict(list))
+    actual: dict[str, list[Frame]] = field(default_factory=dict)
+    closes: list[tuple[str, int | None, int | None]] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
+
+
+class Player:
+    """Plays the client side of one trace."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        database: psycopg.Connection[Any],
+        *,
+        skip: Callable[[Line], bool] = lambda line: False,
+    ) -> None:
+        self._gateway = gateway
+        self._database = database
+        self._skip = skip
+        self._tokens = tokens(gateway)
+        self._clients: dict[str, Client] = {}
+        self._result = Replay()
+
+    def _real(self, text: str) -> str:
+        return re.sub(r"<jwt:([^>]*)>", lambda match: self._tokens[match[1]], text)
+
+    async def play(self, lines: Iterable[Line]) -> Replay:
+        held = False
+        for line in lines:
+            if self._skip(line):
+                continue
+            conn = line.get("conn", "")
+            if line["dir"] == "in":
+                self._result.expected[conn].append(line["frame"])
+                continue
+            is_sql = "sql" in line or "transaction" in line
+            if held and not is_sql:
+                self._release()
+                held = False
+            await self._caught_up()
+            if is_sql:
+                # Statements with nothing heard in between were so close that one poll saw them all.
+                held = self._hold()
+                self._run(line)
+            else:
+                await self._step(conn, line)
+        await self._caught_up()
+        for conn, client in self._clients.items():
+            if client.close_code is None:
+                await client.close()
+            self._result.actual[conn] = client.frames
+        return self._result
+
+    def _hold(self) -> bool:
+        self._gateway.faults.idle_interval = 3600
+        return True
+
+    def _release(self) -> None:
+        self._gateway.faults.idle_interval = 0
+
+    async def _caught_up(self) -> None:
+        pending = {
+            conn: len(frames)
+            for conn, frames in self._result.expected.items()
+            if conn in self._clients and self._clients[conn].close_code is None
+        }
+        waiting = [
+            (conn, count) for conn, count in pending.items() if len(self._clients[conn].frames) < count
+        ]
+        if waiting:
+            self._release()
+        for conn, count in waiting:
+            try:
+                await self._clients[conn].heard(count)
+            except TimeoutError:
+                frames = self._clients[conn].frames
+                missing = self._result.expected[conn][len(frames) : count]
+                raise AssertionError(
+                    f"{conn} got {len(frames)} of {count} frames; then came\n{missing}"
+                ) from None
+
+    async def _step(self, conn: str, line: Line) -> None:
+        client = self._clients.get(conn or "a")
+        if line["dir"] == "out":
+            assert client is not None
+            frame = line["frame"]
+            if "binary_hex" in frame:
+                await client.connection.send(bytes.fromhex(frame["binary_hex"]))
+            else:
+                await client.connection.send(self._real(json.dumps(frame)))
+        elif "connect" in line:
+            await self._connect(conn, line)
+        elif "handshake" in line:
+            if line["handshake"] != 101:
+                status, body = self._result.actual.pop(conn)[0]["refused"]
+                assert (status, body) == (line["handshake"], line["body"]), conn
+        elif "send_text" in line:
+            assert client is not None
+            await client.connection.send(line["send_text"])
+        elif "client_closes" in line:
+            assert client is not None
+            await client.close()
+        elif "closed" in line:
+            assert client is not None
+            self._result.closes.append((conn, line["closed"], await client.closed()))
+        elif "sent" in line:
+            assert client is not None
+            await client.connection.send(_large(line["sent"], client.version))
+        elif line.get("case") == "frame above 5,000,000 bytes":
+            await self._clients["a"].connection.send("x" * 5_000_001)
+        elif "http" in line:
+            await self._http(line)
+
+    async def _connect(self, conn: str, line: Line) -> None:
+        url = urlsplit(self._real(line["connect"]))
+        version = parse_qs(url.query).get("vsn", ["1.0.0"])[0]
+        base = f"ws://127.0.0.1:{self._gateway.port}/realtime/v1/websocket?{url.query}"
+        headers = {name: self._real(value) for name, value in line.get("headers", {}).items()}
+        try:
+            connection = await connect(base, additional_headers=headers, max_size=None)
+        except InvalidStatus as refusal:
+            body = (refusal.response.body or b"").decode()
+            self._result.actual[conn] = [{"refused": (refusal.response.status_code, body)}]
+            return
+        self._clients[conn] = Client(connection, version)
+
+    async def _http(self, line: Line) -> None:
+        method, path = line["http"].split(" ")
+        headers: dict[str, str] = {}
+        if line["auth"]:
+            kind, _, token = self._real(line["auth"]).partition(" ")
+            headers = {"authorization": f"Bearer {token}"} if kind == "bearer" else {"apikey": token}
+        request = line["request"]
+        content = request if isinstance(request, str) else json.dumps(request)
+        kinds = {"0001": "application/octet-stream", "x": "text/plain"}
+        headers["content-type"] = kinds.get(content, "application/json")
+        async with httpx.AsyncClient() as http:
+            response = await http.request(
+                method,
+                f"http://127.0.0.1:{self._gateway.port}/realtime/v1{path}",
+                headers=headers,
+                content=bytes.fromhex(content) if content == "0001" else content,
+            )
+        assert (response.status_code, response.text) == (line["status"], line["body"]), line
+        if "content-type" in line["headers"]:
+            recorded = line["headers"]["content-type"].partition(";")[0]
+            if recorded == "application/json":
+                assert response.headers["content-type"].partition(";")[0] == recorded
+
+    def _run(self, line: Line) -> None:
+        what = line.get("sql", line.get("transaction"))
+        statements = [what] if isinstance(what, str) else what
+        statements = [STATEMENTS.get(statement, statement) for statement in statements]
+        self._result.statements += statements
+        with self._database.transaction():
+            for statement in statements:
+                self._database.execute(statement)
+
+
+def _large(what: str, version: str) -> str:
+    """The broadcast of 3.2 MB a trace only mentions."""
+    ref = re.search(r"ref (\d+)", what)
+    assert ref is not None
+    topic = "realtime:both1" if version == "1.0.0" else "realtime:both2"
+    payload = {"type": "broadcast", "event": "big", "payload": {"x": "x" * 3_200_000}}
+    if version == "1.0.0":
+        return json.dumps(
+            {"topic": topic, "event": "broadcast", "payload": payload, "ref": ref[1], "join_ref": "7"}
+        )
+    return json.dumps(["7", ref[1], topic, "broadcast", payload])
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+#: Keys whose values are of the moment.
+_MOMENTARY = {"created_at", "phx_ref", "phx_ref_prev"}
+#: Where strings are cut in the recordings.
+_LONGEST = 1000
+
+
+class Normaliser:
+    """Takes out of frames what differs from run to run: ids, times, tokens' ages.
+
+    Ids of bindings are numbered by first appearance; keys keep their order.
+    """
+
+    def __init__(self, statements: Iterable[str]) -> None:
+        self._known = "\n".join(statements)
+        self._ids: dict[int, int] = {}
+
+    def frame(self, version: str, frame: Any) -> Any:
+        if isinstance(frame, dict) and "binary_hex" in frame:
+            return {"binary": frame["binary_hex"]}
+        if isinstance(frame, list):
+            frame = normal(version, json.dumps(frame))
+        return self._value(frame, "")
+
+    def _value(self, value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            items = [(self._key(name), self._value(item, name)) for name, item in value.items()]
+            # Only what PostgreSQL wrote has an order worth comparing.
+            return items if key in ("record", "old_record") else dict(items)
+        if isinstance(value, list):
+            if key == "ids":
+                return sorted(self._value(item, "id") for item in value)
+            return [self._value(item, key if key == "id" else "") for item in value]
+        if key in _MOMENTARY and value is not None:
+            return f"<{key}>"
+        if key == "id" and isinstance(value, int) and value > 1_000_000:
+            return self._ids.setdefault(value, len(self._ids))
+        if key == "commit_timestamp" and value is not None:
+            assert _TIMESTAMP.fullmatch(value), value
+            return "<time>"
+        return self._text(value) if isinstance(value, str) else value
+
+    def _key(self, name: str) -> str:
+        return "<uuid>" if _UUID.fullmatch(name) else name
+
+    def _text(self, text: str) -> str:
+        if _UUID.fullmatch(text):
+            # Ids the statements name are compared, made-up ones are not.
+            return text if text in self._known or text.startswith("00000000-0000") else "<uuid>"
+        if len(text) > _LONGEST:
+            return f"<{len(text)} characters>"
+        return re.sub(r"expired \d+ seconds", "expired N seconds", text)
+
+
+def compared(replay: Replay, versions: dict[str, str], differences: Iterable[Difference]) -> tuple[Any, Any]:
+    """Recorded and own frames, by connection and topic, in order.
+
+    Broadcasts and presence changes are lists of their own: they pass by the channel's process, and so before or
+    after its other frames.
+    """
+    listed = list(differences)
+
+    def grouped(by_conn: dict[str, list[Frame]]) -> dict[tuple[str, str, str], list[Any]]:
+        normaliser = Normaliser(replay.statements)
+        found: dict[tuple[str, str, str], list[Any]] = defaultdict(list)
+        # Same order of connections on both sides, as ids are numbered by first appearance.
+        for conn in sorted(by_conn):
+            for raw in by_conn[conn]:
+                frame = normaliser.frame(versions.get(conn, "1.0.0"), raw)
+                if any(difference.applies(conn, frame) for difference in listed):
+                    continue
+                if "binary" in frame:
+                    key = (conn, "", "broadcast")
+                else:
+                    apart = frame["event"] in ("broadcast", "presence_diff")
+                    key = (conn, frame["topic"], frame["event"] if apart else "")
+                found[key].append(frame)
+        return dict(found)
+
+    conns = set(replay.actual) | set(replay.expected)
+    expected = {conn: replay.expected.get(conn, []) for conn in conns}
+    return grouped(expected), grouped({conn: replay.actual.get(conn, []) for conn in conns})
