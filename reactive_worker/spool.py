@@ -60,7 +60,7 @@ class Spool:
         return path
 
     def batches(self) -> list[tuple[Path, str, list[TodoEvent]]]:
-        """Every kept batch as ``(file, worker id, events)``, in order; unreadable files stay, and are logged."""
+        """Kept batches as ``(file, worker id, events)``, in order; unreadable ones stay and are logged."""
         found: list[tuple[Path, str, list[TodoEvent]]] = []
         for path in sorted(self.directory.glob(f"*{SUFFIX}")):
             try:
