@@ -1,0 +1,50 @@
+"""What `run` accepts as an executor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from reactive_worker.cli.load import load_executor
+from reactive_worker.executors.function import FunctionExecutor
+
+SOURCE = """
+from a2a.server.agent_execution import AgentExecutor
+
+class Mine(AgentExecutor):
+    async def execute(self, context, event_queue): ...
+    async def cancel(self, context, event_queue): ...
+
+class Outer:
+    Inner = Mine
+
+instance = Mine()
+def factory(): return Mine()
+def shout(prompt): return prompt.upper()
+async def later(prompt): return prompt
+async def chunks(prompt): yield prompt
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loadable_executors.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "loadable_executors", raising=False)
+
+
+@pytest.mark.parametrize("name", ["Mine", "instance", "factory", "Outer.Inner"])
+def test_a_class_an_instance_and_a_factory_give_the_executor_itself(name: str) -> None:
+    assert type(load_executor(f"loadable_executors:{name}")).__name__ == "Mine"
+
+
+@pytest.mark.parametrize("name", ["shout", "later", "chunks"])
+def test_a_function_of_a_prompt_becomes_an_executor(name: str) -> None:
+    assert isinstance(load_executor(f"loadable_executors:{name}"), FunctionExecutor)
+
+
+def test_an_installed_module_is_found_too() -> None:
+    assert type(load_executor("reactive_worker.executors.digest:DigestExecutor")).__name__ == "DigestExecutor"
