@@ -1,0 +1,287 @@
+"""The command line against a real Supabase: what it prints, for people and for scripts, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reactive_worker.testing.workers import eventually
+from tests.integration.programs import Program
+from tests.support import insert, query
+
+EXECUTOR = """
+import asyncio
+from reactive_worker.executors.function import FunctionExecutor
+
+def shout(prompt: str):
+    return prompt.upper()
+
+def fail(prompt: str):
+    raise RuntimeError("no voice")
+
+async def sleep(prompt: str):
+    await asyncio.sleep(600)
+"""
+
+
+class Shell:
+    """`reactive-worker ...` as processes with the settings of one Supabase."""
+
+    def __init__(self, cwd: Path, environment: dict[str, str]) -> None:
+        self.cwd, self.environment = cwd, environment
+        self.started: list[Program] = []
+
+    def start(self, *arguments: str, **environment: str) -> Program:
+        command = ["-m", "reactive_worker.cli", *arguments]
+        program = Program(command, cwd=self.cwd, environment={**self.environment, **environment})
+        self.started.append(program)
+        return program
+
+    async def run(self, *arguments: str, code: int = 0, **environment: str) -> Program:
+        """Run to the end, which must have this exit code."""
+        program = self.start(*arguments, **environment)
+        assert await program.wait() == code, (program.stdout, program.stderr)
+        return program
+
+    async def json(self, *arguments: str, code: int = 0) -> list[Any]:
+        """The JSON lines of a command."""
+        program = await self.run(*arguments, "--json", code=code)
+        return [json.loads(line) for line in program.stdout.splitlines()]
+
+    async def worker(self, path: str, *options: str) -> Program:
+        """A running worker for agent type `test`."""
+        program = self.start(
+            "run", path, "--agent-type", "test", "--lease", "5", "--heartbeat", "1", *options
+        )
+        await eventually(lambda: "is registered" in program.stderr or program_failed(program))
+        return program
+
+
+def program_failed(program: Program) -> bool:
+    assert program.returncode is None, program.stderr
+    return False
+
+
+@pytest.fixture
+def shell(local_supabase: Any, tmp_path: Path) -> Iterator[Shell]:
+    (tmp_path / "mine.py").write_text(EXECUTOR)
+    shell = Shell(
+        tmp_path,
+        {
+            "SUPABASE_URL": local_supabase.api_url,
+            "SUPABASE_SERVICE_ROLE_KEY": local_supabase.service_role_key,
+        },
+    )
+    yield shell
+    for program in shell.started:
+        program.kill()
+
+
+def error_of(program: Program) -> str:
+    """The one line of complaint."""
+    lines = program.stderr.splitlines()
+    assert len(lines) == 1, program.stderr
+    assert "Traceback" not in program.stderr
+    return lines[0]
+
+
+# -- what is wrong with the server ----------------------------------------------------------------------------
+
+COMMANDS: list[Sequence[str]] = [
+    ("run", "mine:shout", "--agent-type", "test"),
+    ("tasks",),
+    ("submit", "test", "p"),
+    ("stats",),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+async def test_wrong_key(shell: Shell, command: Sequence[str]) -> None:
+    program = await shell.run(*command, code=3, SUPABASE_SERVICE_ROLE_KEY="sb_secret_wrong")
+    assert "does not accept this key" in error_of(program)
+
+
+async def test_a_key_signed_by_another_project(shell: Shell, local_supabase: Any) -> None:
+    head, payload, _ = local_supabase.service_role_key.split(".")
+    forged = f"{head}.{payload}.{'A' * 43}"
+    program = await shell.run("tasks", code=3, SUPABASE_SERVICE_ROLE_KEY=forged)
+    assert "does not accept this key" in error_of(program)
+    assert forged not in program.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+async def test_the_anon_key_where_the_service_key_is_needed(
+    shell: Shell, local_supabase: Any, command: Sequence[str]
+) -> None:
+    program = await shell.run(*command, code=3, SUPABASE_SERVICE_ROLE_KEY=local_supabase.anon_key)
+    assert "service role key" in error_of(program)
+
+
+async def test_migrations_not_applied(shell: Shell, local_supabase: Any) -> None:
+    await query(
+        local_supabase.db_url,
+        "drop schema public cascade; create schema public; notify pgrst, 'reload schema'",
+    )
+    for command in COMMANDS:
+        program = await shell.run(*command, code=3)
+        assert "supabase db push" in error_of(program)
+
+
+# -- tasks ----------------------------------------------------------------------------------------------------
+
+
+async def test_submit_prints_the_id_and_tasks_lists_it(shell: Shell, local_supabase: Any) -> None:
+    program = await shell.run("submit", "test", "hello", "--priority", "3", "--data", '{"a": 1}')
+    id = program.stdout.strip()
+    assert str(uuid.UUID(id)) == id
+    (row,) = await shell.json("tasks")
+    assert (row["id"], row["priority"], row["input_data"]) == (id, 3, {"a": 1})
+    listing = await shell.run("tasks")
+    heads, line = listing.stdout.splitlines()
+    assert heads.split() == ["id", "agent", "type", "status", "prio", "runs", "age", "prompt"]
+    assert line.startswith(f"{id}  test        pending  3     0     ")
+    assert (await shell.run("tasks", "--status", "failed")).stdout == "no tasks with status failed\n"
+
+
+async def test_a_batch_is_submitted_in_order(shell: Shell, tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"p{n}", "priority": n}) for n in range(3)]
+    (tmp_path / "batch.jsonl").write_text("\n".join(lines) + "\n\n")
+    program = await shell.run("submit", "--batch", "batch.jsonl", DEFAULT_AGENT_TYPE="test")
+    rows = {row["id"]: row["prompt"] for row in await shell.json("tasks")}
+    assert [rows[id] for id in program.stdout.split()] == ["p0", "p1", "p2"]
+
+
+async def test_submit_and_wait_with_a_worker(shell: Shell) -> None:
+    await shell.worker("mine:shout")
+    program = await shell.run("submit", "test", "hello", "--wait")
+    assert program.stdout.strip() == "HELLO"
+    (row,) = await shell.json("submit", "test", "again", "--wait")
+    assert row["agent_status"] == "completed"
+    assert row["agent_output"]["text"] == "AGAIN"
+    details = await shell.run("task", row["id"])
+    assert "completed" in details.stdout
+    assert "task_started" in details.stdout
+    assert details.stdout.rstrip().endswith("AGAIN")
+
+
+async def test_waiting_for_a_failed_task_ends_with_1(shell: Shell) -> None:
+    await shell.worker("mine:fail")
+    program = await shell.run("submit", "test", "x", "--max-failures", "1", "--wait", code=1)
+    assert "RuntimeError: no voice" in program.stdout
+    assert program.stderr == ""
+
+
+async def test_waiting_too_long_ends_with_1(shell: Shell) -> None:
+    program = await shell.run("submit", "nobody", "x", "--wait-timeout", "0.3", code=1)
+    assert "has not ended within 0.3 s; it goes on" in error_of(program)
+
+
+async def test_cancel_retry_and_refusals(shell: Shell) -> None:
+    id = (await shell.run("submit", "test", "p")).stdout.strip()
+    assert (await shell.run("cancel", id, "--reason", "late")).stdout == f"{id}  cancelled\n"
+    assert (await shell.run("retry", id)).stdout == f"{id}  pending\n"
+    refused = await shell.run("answer", id, "yes", code=1)
+    assert "pending" in error_of(refused)
+    nobody = str(uuid.uuid4())
+    for command in (("task", nobody), ("cancel", nobody), ("retry", nobody), ("events", nobody)):
+        assert nobody in error_of(await shell.run(*command, code=1))
+
+
+async def test_events_of_one_task_and_of_all(shell: Shell) -> None:
+    id = (await shell.run("submit", "test", "p")).stdout.strip()
+    await shell.run("cancel", id)
+    (event,) = await shell.json("events", id)
+    assert (event["seq"], event["event_type"]) == (1, "task_cancelled")
+    assert await shell.json("events", id, "--after", "1") == []
+    assert [row["todolist_id"] for row in await shell.json("events")] == [id]
+    assert (await shell.json("events", id, "--tail")) == [event]
+
+
+async def test_events_are_followed_until_ctrl_c(shell: Shell) -> None:
+    program = shell.start("events", "--tail")
+    id = (await shell.run("submit", "test", "p")).stdout.strip()
+    await shell.run("cancel", id)
+    await eventually(lambda: "task_cancelled" in program.stdout)
+    program.signal(signal.SIGINT)
+    assert await program.wait() == 130
+    assert program.stderr == ""
+
+
+async def test_stats(shell: Shell, local_supabase: Any) -> None:
+    await insert(local_supabase.db_url, ["a", "b"])
+    (stats,) = await shell.json("stats")
+    assert stats["pending_tasks"] == 2
+    program = await shell.run("stats")
+    assert "workers alive: 0" in program.stdout
+    assert program.stdout.splitlines()[1].split()[:2] == ["test", "2"]
+
+
+# -- workers --------------------------------------------------------------------------------------------------
+
+
+async def test_sigterm_drains_a_worker_and_ends_with_0(shell: Shell, local_supabase: Any) -> None:
+    worker = await shell.worker("mine:shout")
+    worker.terminate()
+    assert await worker.wait() == 0
+    assert "Traceback" not in worker.stderr
+    assert await query(local_supabase.db_url, "select * from workers") == []
+
+
+async def test_ctrl_c_ends_a_worker_with_130_and_hands_its_task_back(
+    shell: Shell, local_supabase: Any
+) -> None:
+    worker = await shell.worker("mine:sleep", "--drain-timeout", "0")
+    (id,) = await insert(local_supabase.db_url, ["x"])
+    await eventually(lambda: _status(local_supabase.db_url, id, "in_progress"))
+    worker.signal(signal.SIGINT)
+    assert await worker.wait() == 130
+    (row,) = await query(local_supabase.db_url, "select agent_status, failures from todolist")
+    assert row == {"agent_status": "pending", "failures": 0}
+
+
+async def _status(db_url: str, id: str, status: str) -> bool:
+    rows = await query(db_url, "select agent_status from todolist where id = %s", id)
+    return rows[0]["agent_status"] == status
+
+
+async def test_json_logs_of_a_worker(shell: Shell) -> None:
+    worker = await shell.worker("mine:shout", "--json", "--name", "one")
+    worker.terminate()
+    assert await worker.wait() == 0
+    lines = [json.loads(line) for line in worker.stderr.splitlines()]
+    assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    assert any("worker one is registered" in line["message"] for line in lines)
+
+
+async def test_workers_are_listed_paused_resumed_and_drained(shell: Shell, local_supabase: Any) -> None:
+    worker = await shell.worker("mine:shout", "--name", "steered")
+    (known,) = await shell.json("workers", "list")
+    assert (known["name"], known["alive"], known["agent_types"]) == ("steered", True, ["test"])
+    assert "steered" in (await shell.run("workers", "list")).stdout
+
+    assert "paused" in (await shell.run("workers", "pause", "steered")).stdout
+    await eventually(lambda: "paused" in worker.stderr.lower())
+    (id,) = await insert(local_supabase.db_url, ["waits"])
+    assert await _status(local_supabase.db_url, id, "pending")
+    await shell.run("workers", "resume", known["id"][:8])
+    await eventually(lambda: _status(local_supabase.db_url, id, "completed"))
+
+    await shell.run("workers", "drain", "--all")
+    assert await worker.wait() == 0
+    assert (await shell.run("workers", "list")).stdout == "no workers\n"
+    refused = await shell.run("workers", "pause", "steered", code=2)
+    assert "no worker 'steered'" in error_of(refused)
+
+
+async def test_several_executors_in_one_worker(shell: Shell) -> None:
+    worker = shell.start("run", "--executor", "loud=mine:shout", "--executor", "broken=mine:fail")
+    await eventually(lambda: "is registered" in worker.stderr)
+    loud = await shell.run("submit", "loud", "x", "--wait")
+    assert loud.stdout.strip() == "X"
+    await shell.run("submit", "broken", "x", "--max-failures", "1", "--wait", code=1)
