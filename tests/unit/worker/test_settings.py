@@ -1,0 +1,82 @@
+"""Settings: one precedence, unset is not default, every mistake has its own line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reactive_worker.errors import ConfigurationError
+from reactive_worker.settings import Settings, check_url
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (
+        "SUPABASE_URL",
+        "SUPABASE_SERVICE_ROLE_KEY",
+        "SUPABASE_ANON_KEY",
+        "DEFAULT_POLLING_INTERVAL",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_options_win_over_environment_over_file_over_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("DEFAULT_POLLING_INTERVAL=7\nSUPABASE_URL=http://file\nWORKER_LEASE=44\n")
+    monkeypatch.setenv("SUPABASE_URL", "http://environment/")
+    monkeypatch.setenv("WORKER_LEASE", "55")
+    settings = Settings.load(lease=66.0)
+    assert settings.polling_interval == 7
+    assert settings.url == "http://environment"
+    assert settings.lease == 66
+    assert settings.concurrency == 10
+
+
+def test_the_best_key_wins_and_never_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_ANON_KEY", "weak-key")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "strong-key")
+    settings = Settings.load()
+    assert settings.key == "strong-key"
+    assert "strong-key" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("SUPABASE_URL http://x", "line 1"),
+        ("A=1\nSUPABASE_URL", "SUPABASE_URL has no value"),
+        ("DEFAULT_POLLING_INTERVAL=often", "DEFAULT_POLLING_INTERVAL must be a number, not 'often'"),
+        ("DEFAULT_POLLING_INTERVAL=-1", "polling-interval must be a positive number"),
+        ("DEFAULT_POLLING_INTERVAL=nan", "polling-interval must be a positive number"),
+        ("WORKER_CONCURRENCY=0", "concurrency must be at least 1"),
+        ("WORKER_LEASE=10\nWORKER_HEARTBEAT=9", "at most half the lease"),
+        ("LOG_LEVEL=LOUD", "log level must be one of"),
+    ],
+)
+def test_each_mistake_is_named(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / ".env").write_text(content)
+    with pytest.raises(ConfigurationError, match=words):
+        Settings.load()
+
+
+def test_a_file_that_was_asked_for_must_exist() -> None:
+    with pytest.raises(ConfigurationError, match="no such env file"):
+        Settings.load(env_file="nowhere.env")
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:54321", "ftp://x", "http://", "http://x y", "http://x:99999", "http://x/rest/v1"]
+)
+def test_a_malformed_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="SUPABASE_URL"):
+        check_url(url)
+
+
+def test_what_is_missing_says_where_to_get_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"no SUPABASE_URL.*reactive-worker dev"):
+        Settings().require_connection()
+    with pytest.raises(ConfigurationError, match="SUPABASE_SERVICE_ROLE_KEY"):
+        Settings(url="http://x").require_connection()
