@@ -87,12 +87,11 @@ async def _work(client: TaskClient, view: DemoView, texts: Sequence[Piece], supa
     try:
         # A worker that dies must not leave the demo waiting for its tasks.
         await asyncio.wait([running, playing], return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            playing.cancel()
-            running.result()
-        else:
+        if playing.done():
             playing.result()
     finally:
+        # Also after Ctrl-C: nothing is waited for but the worker's own shutdown.
+        playing.cancel()
         worker.stop()
         await asyncio.wait([running, playing])
     running.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def error_of(program: Program) -> str:
     return lines[0]
 
 
-# -- what is wrong with the server ----------------------------------------------------------------------------
+# -- what is wrong with the server ------------------------------------------------------------------------
 
 COMMANDS: list[Sequence[str]] = [
     ("run", "mine:shout", "--agent-type", "test"),
@@ -133,7 +133,7 @@ async def test_migrations_not_applied(shell: Shell, local_supabase: Any) -> None
         assert "supabase db push" in error_of(program)
 
 
-# -- tasks ----------------------------------------------------------------------------------------------------
+# -- tasks ------------------------------------------------------------------------------------------------
 
 
 async def test_submit_prints_the_id_and_tasks_lists_it(shell: Shell, local_supabase: Any) -> None:
@@ -222,7 +222,7 @@ async def test_stats(shell: Shell, local_supabase: Any) -> None:
     assert program.stdout.splitlines()[1].split()[:2] == ["test", "2"]
 
 
-# -- workers --------------------------------------------------------------------------------------------------
+# -- workers ----------------------------------------------------------------------------------------------
 
 
 async def test_sigterm_drains_a_worker_and_ends_with_0(shell: Shell, local_supabase: Any) -> None:
