@@ -12,7 +12,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 
 from reactive_worker.models import Candidate, ClaimResult, Demand, Todo, TodoEvent
 from reactive_worker.streams.backoff import Backoff
-from reactive_worker.streams.ranking import take_room
+from reactive_worker.streams.priority import take_room
 from reactive_worker.streams.scheduling import choose_scheduler
 
 Claim = Callable[[list[Candidate], int], Observable[ClaimResult]]

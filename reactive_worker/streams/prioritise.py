@@ -9,7 +9,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from reactive_worker.models import Candidate, Demand, SweepResult
-from reactive_worker.streams.ranking import PriorityKey, Ranking, SortedRanking, default_priority
+from reactive_worker.streams.priority import PriorityKey, default_priority
+from reactive_worker.streams.ranking import Ranking, SortedRanking
 from reactive_worker.streams.scheduling import choose_scheduler
 
 #: Makes the ranking of one subscription; given its capacity. See `fair_by`.

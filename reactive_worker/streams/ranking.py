@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from reactive_worker.models import Candidate, Demand
-
-#: Gives what candidates are ordered by, smallest first; any values that compare with each other.
-PriorityKey = Callable[[Candidate], Any]
-
-
-def default_priority(candidate: Candidate) -> Any:
-    """The database's own order: strictly by priority (higher first), then by age.
-
-    >>> from datetime import UTC, datetime
-    >>> default_priority(Candidate("1", "digest", 5, 0, *[datetime(2030, 1, 1, tzinfo=UTC)] * 2))[0]
-    -5
-    """
-    return (-candidate.priority, candidate.available_at, candidate.id)
+from reactive_worker.streams.priority import PriorityKey, default_priority, take_room
+from reactive_worker.streams.shelves import Shelves
 
 
 class Ranking(Protocol):
@@ -49,24 +38,12 @@ class Ranking(Protocol):
     def __len__(self) -> int: ...
 
 
-#: (rank, number of arrival, candidate)
-_Entry = tuple[Any, int, Candidate]
-
-
-def _rank(entry: _Entry) -> Any:
-    return entry[0]
-
-
-def _place(entry: _Entry) -> tuple[Any, int]:
-    return entry[:2]
-
-
 class SortedRanking:
     """Strictly by a key.
 
-    A sorted list, not a heap: the best `window` are read in order again and again while they stay, the worst
-    falls out at the other end, and the horizon is a cut. An insertion is a search in C and a move of a few
-    kilobytes, whatever waits in the database: 100,000 offers to a ranking of 1,000 take a fraction of a
+    Kept in a sorted list, not a heap: the best `window` are read in order again and again while they stay,
+    the worst falls out at the other end, and the horizon is a cut. An insertion is a search and a move of a
+    few kilobytes, whatever waits in the database: 100,000 offers to a ranking of 1,000 take a fraction of a
     second.
 
     Parameters
@@ -80,44 +57,19 @@ class SortedRanking:
     """
 
     def __init__(self, capacity: int, key: PriorityKey | None = None) -> None:
-        self._capacity = capacity
         self._key = key or default_priority
         self._follows_database = key is None
-        self._entries: list[_Entry] = []
-        self._by_id: dict[str, _Entry] = {}
-        self._number = 0
+        self._shelves = Shelves(capacity, self._key)
         self._horizon: Any = None
 
     def offer(self, candidate: Candidate) -> Sequence[Candidate]:
-        known = self._by_id.get(candidate.id)
-        if known is not None and (candidate.attempt < known[2].attempt or candidate == known[2]):
-            return ()
-        rank = self._key(candidate)
-        # Equal ones stay in the order of arrival, hence the right end. Where a key cannot be compared this
-        # raises, before anything has changed.
-        index = bisect_right(self._entries, rank, key=_rank)
-        if known is not None:
-            index -= self._remove(known) < index
-        if self._horizon is not None and self._horizon < rank:
+        if self._horizon is not None and self._horizon < self._key(candidate):
+            self._shelves.discard(candidate.id)
             return (candidate,)
-        fallen: tuple[Candidate, ...] = ()
-        if len(self._entries) >= self._capacity:
-            if index == len(self._entries):
-                return (candidate,)
-            fallen = (self._entries[-1][2],)
-            self._remove(self._entries[-1])
-        self._number += 1
-        entry: _Entry = (rank, self._number, candidate)
-        self._entries.insert(index, entry)
-        self._by_id[candidate.id] = entry
-        return fallen
+        return self._shelves.put(None, candidate)
 
     def settle(self, id: str) -> bool:
-        entry = self._by_id.get(id)
-        if entry is None:
-            return False
-        self._remove(entry)
-        return True
+        return self._shelves.discard(id)[0]
 
     def limit(self, worst: Candidate | None) -> Sequence[Candidate]:
         if not self._follows_database:
@@ -125,17 +77,17 @@ class SortedRanking:
         self._horizon = None if worst is None else self._key(worst)
         if self._horizon is None:
             return ()
-        cut = bisect_right(self._entries, self._horizon, key=_rank)
-        beyond = [entry[2] for entry in self._entries[cut:]]
-        del self._entries[cut:]
-        for candidate in beyond:
-            del self._by_id[candidate.id]
+        ranked = self._shelves.shelf(None)
+        cut = bisect_right(ranked, self._horizon, key=lambda entry: entry[0])
+        beyond = [entry[2] for entry in ranked[cut:]]
+        for candidate in reversed(beyond):
+            self._shelves.discard(candidate.id)
         return beyond
 
     def window(self, demand: Demand, size: int) -> list[Candidate]:
         room = dict(demand.per_type)
         chosen: list[Candidate] = []
-        for _, _, candidate in self._entries:
+        for _, _, candidate in self._shelves.shelf(None):
             if len(chosen) >= size:
                 break
             if take_room(room, candidate):
@@ -143,25 +95,7 @@ class SortedRanking:
         return chosen
 
     def __contains__(self, id: object) -> bool:
-        return id in self._by_id
+        return id in self._shelves
 
     def __len__(self) -> int:
-        return len(self._entries)
-
-    def _remove(self, entry: _Entry) -> int:
-        del self._by_id[entry[2].id]
-        # (rank, number) is unique, so the search ends at the entry itself.
-        index = bisect_left(self._entries, entry[:2], key=_place)
-        del self._entries[index]
-        return index
-
-
-def take_room(room: dict[str, int], candidate: Candidate) -> bool:
-    """Whether a candidate's type has room left; takes it. Types that are not listed have no limit."""
-    left = room.get(candidate.agent_type)
-    if left is None:
-        return True
-    if left <= 0:
-        return False
-    room[candidate.agent_type] = left - 1
-    return True
+        return len(self._shelves)
