@@ -75,12 +75,13 @@ begin
   end if;
 
   insert into public.workers as w
-    (id, name, agent_types, concurrency, started_at, heartbeat_at, lease_until, info)
-  values (p_worker_id, coalesce(p_name, ''), p_agent_types, p_concurrency, v_now, v_now, v_lease_until,
+    (id, name, agent_types, concurrency, started_at, heartbeat_at, lease_until, alive_since, info)
+  values (p_worker_id, coalesce(p_name, ''), p_agent_types, p_concurrency, v_now, v_now, v_lease_until, v_now,
     coalesce(p_info, '{}'))
   on conflict (id) do update
   set name = excluded.name, agent_types = excluded.agent_types, concurrency = excluded.concurrency,
-    heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until, info = excluded.info;
+    heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until, info = excluded.info,
+    alive_since = case when w.lease_until <= v_now then v_now else w.alive_since end;
 
   -- Whoever paused this worker still wants it paused.
   insert into public.worker_mailbox (worker_id) values (p_worker_id) on conflict (worker_id) do nothing;

@@ -118,6 +118,8 @@ begin
       coalesce(v_kind, 'null'));
   elsif coalesce(jsonb_typeof(p_result -> 'error') not in ('object', 'null'), false) then
     return 'error must be an object';
+  elsif char_length(p_result ->> 'task_state') > 50 then
+    return 'task_state must have at most 50 characters';
   elsif coalesce(jsonb_typeof(p_result -> 'counts_as_failure') not in ('boolean', 'null'), false) then
     return 'counts_as_failure must be true or false';
   elsif jsonb_typeof(p_result -> 'retry_after_seconds') <> 'null'

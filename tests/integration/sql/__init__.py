@@ -1,0 +1,1 @@
+"""The SQL functions, against real PostgreSQL over plain connections."""
