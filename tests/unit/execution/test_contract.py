@@ -42,7 +42,7 @@ INPUT = TaskState.TASK_STATE_INPUT_REQUIRED
 AUTH = TaskState.TASK_STATE_AUTH_REQUIRED
 
 
-# -- the legal shapes ------------------------------------------------------------------------------------------
+# -- the legal shapes --------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -125,7 +125,7 @@ async def test_an_interrupted_state_parks_the_task_when_execute_returns(
     assert ran.last.message == "which one?"
 
 
-# -- what the SDK refuses and we accept --------------------------------------------------------------------------
+# -- what the SDK refuses and we accept --------------------------------------------------------------------
 
 
 @virtual_time
@@ -146,7 +146,7 @@ async def test_an_artifact_before_anything_else_is_accepted() -> None:
     assert ran.outcome.output["text"] == "x"
 
 
-# -- Task events -------------------------------------------------------------------------------------------------
+# -- Task events -------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -197,7 +197,7 @@ async def test_the_task_sent_again_after_an_answer_changes_nothing() -> None:
     assert ran.types == ["task_completed"]
 
 
-# -- breaking the protocol ----------------------------------------------------------------------------------------
+# -- breaking the protocol ---------------------------------------------------------------------------------
 
 
 async def _raises(queue: EventQueue, event: Any, error: type[Exception]) -> None:
@@ -277,7 +277,7 @@ async def test_another_context_is_overwritten_with_the_rows() -> None:
     assert ran.events[1].event_data["artifactUpdate"]["contextId"] == CONTEXT
 
 
-# -- returning ----------------------------------------------------------------------------------------------------
+# -- returning ---------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -365,7 +365,7 @@ async def test_an_artifact_after_the_question_keeps_it_parked() -> None:
     assert ran.outcome.kind == "input_required"
 
 
-# -- after the end --------------------------------------------------------------------------------------------------
+# -- after the end -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ async def test_the_end_is_told_when_it_is_published_not_when_execute_returns() -
     assert len(events) == 1
 
 
-# -- events that cannot be stored -------------------------------------------------------------------------------------
+# -- events that cannot be stored --------------------------------------------------------------------------
 
 
 def _nan() -> Any:

@@ -1,4 +1,5 @@
-"""The queue as executors of all ages use it: awaited or not, from coroutines and threads, with and without room."""
+"""The queue as executors of all ages use it: awaited or not, from coroutines and threads, with and without
+room."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ async def test_failed_by_the_executor_carries_its_words_redacted() -> None:
     assert error_of(ran)["message"] == "key [redacted] refused"
 
 
-# -- history ---------------------------------------------------------------------------------------------------------
+# -- history -----------------------------------------------------------------------------------------------
 
 
 @virtual_time

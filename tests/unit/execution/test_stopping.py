@@ -55,7 +55,7 @@ def cancel(run: TaskRun) -> None:
     run.cancel("changed my mind")
 
 
-# -- cancel ------------------------------------------------------------------------------------------------------
+# -- cancel ------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -343,7 +343,7 @@ async def test_an_executor_cleaning_up_after_its_end_is_not_disturbed_by_cancel_
     assert ran.types == ["task_completed"]
 
 
-# -- time-out ----------------------------------------------------------------------------------------------------
+# -- time-out ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("of_row", "default", "limit"), [(5, None, 5), (None, 7.5, 7.5), (5, 100, 5)])
@@ -416,7 +416,7 @@ async def test_a_cancel_during_a_time_out_does_not_change_it() -> None:
     assert ran.outcome.kind == "failed"
 
 
-# -- lost and released ---------------------------------------------------------------------------------------------
+# -- lost and released -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stop", [TaskRun.lose, TaskRun.release])
@@ -489,7 +489,7 @@ async def test_the_outcome_of_a_lost_run_is_none() -> None:
     assert await task_run.wait() is None
 
 
-# -- threads ---------------------------------------------------------------------------------------------------------
+# -- threads -----------------------------------------------------------------------------------------------
 
 
 async def test_blocking_code_is_told_and_waited_for() -> None:
@@ -562,7 +562,7 @@ def test_an_executor_that_will_not_stop_does_not_keep_the_process_alive(
     assert "pending" not in caplog.text
 
 
-# -- the loop is torn down -------------------------------------------------------------------------------------------
+# -- the loop is torn down ---------------------------------------------------------------------------------
 
 
 def test_tearing_the_loop_down_cancels_executors_and_writes_nothing() -> None:

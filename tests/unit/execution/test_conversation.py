@@ -1,0 +1,234 @@
+"""Reading a log for the next turn, and turns run on top of it."""
+
+from __future__ import annotations
+
+import pytest
+from a2a.server.agent_execution import RequestContext
+from a2a.server.events import EventQueue
+from a2a.types import Role, TaskState
+from google.protobuf.json_format import MessageToDict
+
+from reactive_worker.execution import TodoRequestContext, fold_events, read_log
+from reactive_worker.models import EventType
+from tests.unit.execution.fakes import (
+    CONTEXT,
+    ID,
+    LogBook,
+    artifact,
+    make_todo,
+    message,
+    publisher,
+    run,
+    status,
+    updater,
+)
+from tests.unit.execution.virtual_time import virtual_time
+
+WORKING = TaskState.TASK_STATE_WORKING
+INPUT = TaskState.TASK_STATE_INPUT_REQUIRED
+
+
+def texts(task: object) -> list[str]:
+    return [item.parts[0].text for item in task.history]  # pyright: ignore
+
+
+def parked() -> LogBook:
+    return LogBook().started().said(artifact("draft", "v1")).said(status(INPUT, "ok?"), "task_input_required")
+
+
+def test_a_first_run_has_no_task_and_the_prompt_as_its_message() -> None:
+    log = LogBook().started()
+    conversation = read_log(log.todo(input_data={"n": 1}), log.events)
+    assert conversation.current_task is None
+    assert conversation.reason == "first"
+    assert conversation.answers == 0
+    sent = conversation.request.message
+    assert (sent.message_id, sent.role, sent.task_id, sent.context_id) == (ID, Role.ROLE_USER, ID, CONTEXT)
+    assert [MessageToDict(part) for part in sent.parts] == [{"text": "hello"}, {"data": {"n": 1.0}}]
+
+
+def test_an_answer_is_the_message_and_the_question_is_still_open_in_current_task() -> None:
+    log = parked().answered("yes").started()
+    conversation = read_log(log.todo(), log.events)
+    assert conversation.reason == "answer"
+    assert conversation.answers == 1
+    assert conversation.request.message.parts[0].text == "yes"
+    task = conversation.current_task
+    assert task is not None
+    assert task.status.state == INPUT
+    assert task.status.message.parts[0].text == "ok?"
+    assert texts(task) == ["hello"]
+    assert task.artifacts[0].parts[0].text == "v1"
+    # What this run builds on already holds the answer.
+    assert texts(conversation.fold.snapshot()) == ["hello", "ok?", "yes"]
+    assert conversation.fold.state == WORKING
+
+
+def test_a_rerun_of_an_answered_turn_starts_like_its_first_run() -> None:
+    log = parked().answered("yes").started()
+    first = read_log(log.todo(), log.events)
+    log.said(artifact("draft", "v2", append=True)).said(status(WORKING, "hm")).retrying().started()
+    again = read_log(log.todo(), log.events)
+    assert again.reason == "rerun"
+    assert again.request == first.request
+    assert again.current_task == first.current_task
+    assert [part.text for part in again.fold.snapshot().artifacts[0].parts] == ["v1"]
+
+
+def test_a_rerun_of_the_first_turn_has_a_task_if_the_executor_had_spoken() -> None:
+    log = LogBook().started().retrying().started()
+    assert read_log(log.todo(), log.events).current_task is None
+    assert read_log(log.todo(), log.events).reason == "rerun"
+
+    log = LogBook().started().said(artifact("a", "x")).said(status(WORKING, "note")).retrying().started()
+    conversation = read_log(log.todo(), log.events)
+    assert conversation.answers == 0
+    assert conversation.current_task is not None
+    assert not conversation.current_task.artifacts
+    assert conversation.current_task.status.state == WORKING
+    assert conversation.request.message.parts[0].text == "hello"
+
+
+@pytest.mark.parametrize("event_type", ["task_lost", "task_released", "task_retried"])
+def test_lost_released_and_retried_attempts_are_abandoned_alike(event_type: str) -> None:
+    log = LogBook().started().said(artifact("a", "x")).add(event_type, {"workerId": "w"}).started()
+    assert not read_log(log.todo(), log.events).fold.snapshot().artifacts
+
+
+def test_equal_message_ids_lose_no_answer() -> None:
+    log = parked().answered("one").started().said(status(INPUT, "and?"), "task_input_required")
+    log.answered("two").started()
+    conversation = read_log(log.todo(), log.events)
+    assert conversation.answers == 2
+    assert texts(conversation.fold.snapshot()) == ["hello", "ok?", "one", "and?", "two"]
+    assert conversation.current_task is not None
+    assert texts(conversation.current_task) == ["hello", "ok?", "one"]
+
+
+def test_the_request_of_the_client_is_kept_whole() -> None:
+    data = {
+        "message": {
+            "messageId": "m1",
+            "role": "ROLE_USER",
+            "taskId": "made up by the client",
+            "parts": [{"text": "look"}, {"url": "https://example.org/a.png", "mediaType": "image/png"}],
+            "referenceTaskIds": ["other"],
+        },
+        "configuration": {"acceptedOutputModes": ["text/plain"]},
+        "metadata": {"trace": "t1"},
+        "laterVersion": True,
+    }
+    log = LogBook().add(EventType.MESSAGE_RECEIVED, data).started()
+    conversation = read_log(log.todo(), log.events)
+    assert conversation.reason == "first"
+    assert conversation.answers == 0
+    assert conversation.current_task is None
+    request = conversation.request
+    assert (request.message.task_id, request.message.context_id) == (ID, CONTEXT)
+    assert request.message.parts[1].url == "https://example.org/a.png"
+    assert list(request.message.reference_task_ids) == ["other"]
+    assert list(request.configuration.accepted_output_modes) == ["text/plain"]
+    assert request.metadata.fields["trace"].string_value == "t1"
+    assert [item.message_id for item in conversation.fold.snapshot().history] == ["m1"]
+
+
+def test_order_comes_from_seq() -> None:
+    log = parked().answered("yes").started()
+    assert read_log(log.todo(), reversed(log.events)).reason == "answer"
+
+
+def test_what_cannot_be_read_is_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    log = LogBook().started()
+    log.add("task_progress", {"statusUpdate": {"status": {"state": 3, "timestamp": "yesterday"}}})
+    log.add("task_progress", {"note": "of a later version"})
+    log.add("task_artifact", {"artifactUpdate": {"artifact": {"artifactId": "x"}, "append": True}})
+    log.add(EventType.MESSAGE_RECEIVED, {"text": "no message"})
+    log.add(EventType.MESSAGE_RECEIVED, {"message": {"parts": "none"}})
+    log.said(artifact("a", "kept"))
+    conversation = read_log(make_todo(attempt=1, seq=7), log.events)
+    assert [item.artifact_id for item in conversation.fold.snapshot().artifacts] == ["a"]
+    assert conversation.answers == 0
+    assert len([record for record in caplog.records if "left out" in record.message]) == 4
+
+
+def test_fold_events_is_the_task_as_readers_see_it() -> None:
+    assert fold_events(make_todo(), []) is None
+    log = parked()
+    task = fold_events(log.todo(agent_status="input_required"), log.events)
+    assert task is not None
+    assert (task.id, task.context_id) == (ID, CONTEXT)
+    assert task.status.state == INPUT
+    log.answered("yes").started().add("task_completed", {"message": MessageToDict(message("fine"))})
+    task = fold_events(log.todo(agent_status="completed"), log.events)
+    assert task is not None
+    assert task.status.state == TaskState.TASK_STATE_COMPLETED
+    assert task.status.message.parts[0].text == "fine"
+    assert texts(task) == ["hello", "ok?", "yes"]
+
+
+def test_input_data_too_deep_for_a2a_is_left_out_of_the_message_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    deep: dict[str, object] = {}
+    for _ in range(200):
+        deep = {"x": deep}
+    context = TodoRequestContext(make_todo(input_data=deep))
+    assert context.message is not None
+    assert len(context.message.parts) == 1
+    assert context.input_data is deep
+    assert "left out of its message" in caplog.text
+
+
+# -- turns, run one after another --------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_a_conversation_of_five_turns() -> None:
+    log = LogBook()
+    seen: list[tuple[str, list[str], str]] = []
+
+    async def execute(context: RequestContext, queue: EventQueue) -> None:
+        assert isinstance(context, TodoRequestContext)
+        task = context.current_task
+        prompt = task.status.message.parts[0].text if task is not None else ""
+        seen.append((context.get_user_input(), [] if task is None else texts(task), prompt))
+        turn = len(seen)
+        await queue.enqueue_event(artifact(f"part {turn}", str(turn)))
+        if turn < 5:
+            await updater(queue).requires_input(message(f"question {turn}", message_id=f"q{turn}"))
+        else:
+            await updater(queue).complete()
+
+    for turn in range(1, 6):
+        log.started()
+        ran = await run(execute, log.todo(), load_events=log.load)
+        log.extend(ran.events)
+        if turn < 5:
+            assert ran.outcome.kind == "input_required"
+            log.answered(f"answer {turn}")
+    assert ran.outcome.kind == "completed"
+    assert ran.outcome.output["text"] == "1\n2\n3\n4\n5"
+    assert seen[0] == ("hello", [], "")
+    assert seen[4] == (
+        "answer 4",
+        ["hello", "question 1", "answer 1", "question 2", "answer 2", "question 3", "answer 3"],
+        "question 4",
+    )
+    task = fold_events(log.todo(), log.events)
+    assert task is not None
+    assert texts(task)[-2:] == ["question 4", "answer 4"]
+
+
+@virtual_time
+async def test_a_rerun_of_the_first_turn_may_still_answer_with_one_message() -> None:
+    log = LogBook().started().said(status(WORKING, "starting")).retrying().started()
+    ran = await run(publisher(message("forty-two")), log.todo(), load_events=log.load)
+    assert ran.outcome.kind == "completed"
+    assert ran.outcome.output["text"] == "forty-two"
+
+
+@virtual_time
+async def test_appending_to_an_artifact_of_the_abandoned_attempt_is_an_error() -> None:
+    log = LogBook().started().said(artifact("a", "x")).retrying().started()
+    ran = await run(publisher(artifact("a", "y", append=True)), log.todo(), load_events=log.load)
+    assert ran.outcome.kind == "failed"
