@@ -10,87 +10,29 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import sql
 
-from reactive_worker.local.realtime.catalog import Table, columns_json, load_tables
+from reactive_worker.local.realtime.catalog import Table, load_tables
 from reactive_worker.local.realtime.database import AnyConnection, Database
-from reactive_worker.local.realtime.decode import UNCHANGED, Relation, Row, Value
+from reactive_worker.local.realtime.decode import UNCHANGED, Value
 from reactive_worker.local.realtime.filters import Filter, evaluate
-from reactive_worker.local.realtime.render import Pending, Renderer, json_object, plain, type_sql
+from reactive_worker.local.realtime.payload import (
+    NO_KEY,
+    NO_RIGHTS,
+    Change,
+    View,
+    change_data,
+    problem_data,
+)
+from reactive_worker.local.realtime.render import Pending, Renderer, plain, type_sql
 from reactive_worker.local.realtime.subscriptions import Registry, Subscriber, Subscription
 
 log = logging.getLogger(__name__)
 
-#: Largest change delivered whole, in bytes as the real server's log reader writes it.
-LARGEST = 1024 * 1024
-#: What remains of a larger one: values up to this many bytes.
-_KEPT = 64
-#: What the log reader writes around a value, besides names: an estimate, good for the limit above.
-_OVERHEAD = 60
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
-_PROBLEM_NO_KEY = '["Error 400: Bad Request, no primary key"]'
-_PROBLEM_RIGHTS = '["Error 401: Unauthorized"]'
-_PROBLEM_SIZE = '["Error 413: Payload Too Large"]'
-
-
-@dataclass(slots=True)
-class Change:
-    """One row changed by a committed transaction."""
-
-    relation: Relation
-    event: str
-    #: Microseconds since 2000-01-01.
-    commit_time: int
-    new: Row | None
-    old: Row | None
-    #: Values by column name, once prepared: of the new row, and of the replica identity.
-    record: dict[str, Value] = field(default_factory=dict[str, Value])
-    identity: dict[str, Value] = field(default_factory=dict[str, Value])
-    json: dict[str, str] = field(default_factory=dict[str, str])
-    identity_json: dict[str, str] = field(default_factory=dict[str, str])
-
-    def prepare(self) -> None:
-        """Name the values: the new row without what the log does not hold, and the row's identity."""
-        columns = self.relation.columns
-        if self.new is not None:
-            named = zip(columns, self.new, strict=False)
-            self.record = {column.name: value for column, value in named if value is not UNCHANGED}
-        # An UPDATE that left the key alone carries no old row: its identity is in the new one.
-        source = self.old if self.old is not None else self.new
-        if self.event != "INSERT" and source is not None:
-            self.identity = {
-                column.name: value
-                for column, value in zip(columns, source, strict=False)
-                if column.identity and value is not UNCHANGED
-            }
-
-    @property
-    def judged(self) -> dict[str, Value]:
-        """What filters look at: the new row; for a DELETE, the old one's identity."""
-        return self.identity if self.event == "DELETE" else self.record
-
-
-def commit_timestamp(microseconds: int) -> str:
-    """Time of a commit as subscribers see it: UTC, milliseconds (cut, not rounded), Z.
-
-    Example
-    -------
-    >>> commit_timestamp(847_022_400_123_999)
-    '2026-11-03T12:00:00.123Z'
-    """
-    moment = _EPOCH + timedelta(microseconds=microseconds)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-def _size(change: Change) -> int:
-    values = list(change.json.items()) + list(change.identity_json.items())
-    return sum(len(name) + len(text.encode()) + _OVERHEAD for name, text in values)
+#: Table, role, selected columns.
+ViewKey = tuple[int, str, frozenset[str] | None]
 
 
 class ChangeProcessor:
@@ -135,9 +77,10 @@ class ChangeProcessor:
             await self._render(connection, wanted)
             matches = await self._match(connection, wanted)
             visible = await self._visible(connection, wanted, tables, matches)
+        views: dict[ViewKey, View] = {}
         for index, change in enumerate(wanted):
             if table := tables.get(change.relation.oid):
-                self._send(change, table, matches[index], visible, index)
+                self._send(change, table, matches[index], visible, index, views)
         return len(wanted)
 
     async def _render(self, connection: AnyConnection, changes: Sequence[Change]) -> None:
@@ -270,67 +213,35 @@ class ChangeProcessor:
         matches: Sequence[tuple[Subscription, bool]],
         visible: set[tuple[int, str, str]],
         index: int,
+        views: dict[ViewKey, View],
     ) -> None:
         groups: dict[tuple[str, frozenset[str] | None], list[tuple[Subscription, bool]]] = {}
         for entry, passes in matches:
             groups.setdefault((entry.role, entry.selected), []).append((entry, passes))
         for (role, selected), entries in groups.items():
-            problem = self._problem(change, table, role)
+            problem = _problem(change, table, role)
             receivers: dict[Subscriber, list[int]] = {}
             for entry, passes in entries:
                 hidden = table.row_security and change.event != "DELETE"
                 seen = passes and (not hidden or (index, role, entry.claims) in visible)
-                # Nobody's filters or policies are asked about a row that may not be read at all.
+                # Where nobody may see anything, neither filters nor policies are asked.
                 if seen or problem is not None:
                     receivers.setdefault(entry.subscriber, []).append(entry.binding_id)
-            if receivers:
-                data = self._data(change, table, role, selected, problem)
-                for subscriber, ids in receivers.items():
-                    subscriber.deliver(change.event, ids, data)
-
-    def _problem(self, change: Change, table: Table, role: str) -> str | None:
-        if change.event == "DELETE":
-            return None
-        if not table.key:
-            return _PROBLEM_NO_KEY
-        return None if all(role in column.readers for column in table.key) else _PROBLEM_RIGHTS
-
-    def _data(
-        self, change: Change, table: Table, role: str, selected: frozenset[str] | None, problem: str | None
-    ) -> str:
-        if problem is not None:
-            head, timestamp, errors, record, identity = "[]", "null", problem, "{}", "{}"
-        else:
-            columns = table.readable(role, selected)
-            too_large = _size(change) > LARGEST
-            head = columns_json(columns)
-            timestamp = f'"{commit_timestamp(change.commit_time)}"'
-            errors = _PROBLEM_SIZE if too_large else "null"
-            names = {column.name for column in columns}
-            # A column the log left out is taken from the old row, where that is known (identity FULL).
-            merged = {**change.identity_json, **change.json}
-            record = _object(merged, names, too_large)
-            if change.event == "DELETE" and table.row_security:
-                # Policies cannot be asked about a row that is gone: everybody gets its key, and no more.
-                names &= {column.name for column in table.key}
-            identity = _object(change.identity_json, names, too_large)
-        parts = [f'"columns":{head}', f'"commit_timestamp":{timestamp}', f'"errors":{errors}']
-        if change.event != "INSERT":
-            parts.append(f'"old_record":{identity}')
-        if change.event != "DELETE":
-            parts.append(f'"record":{record}')
-        names_json = json_object([("schema", _text(table.schema)), ("table", _text(table.name))])[1:-1]
-        return "{" + ",".join(parts) + f',{names_json},"type":"{change.event}"' + "}"
+            if not receivers:
+                continue
+            key = (table.oid, role, selected)
+            view = views.get(key) or views.setdefault(key, View.of(table, role, selected))
+            if problem is None:
+                data = change_data(change, view, row_security=table.row_security)
+            else:
+                data = problem_data(change, view, problem)
+            for subscriber, ids in receivers.items():
+                subscriber.deliver(change.event, ids, data)
 
 
-def _text(value: str) -> str:
-    return plain(25, value) or "null"
-
-
-def _object(values: dict[str, str], names: set[str], too_large: bool) -> str:
-    return json_object(
-        (name, text)
-        for name, text in values.items()
-        # In a change that is too large, nulls go too: their size is unknown, as the real server has it.
-        if name in names and not (too_large and (text == "null" or len(text.encode()) > _KEPT))
-    )
+def _problem(change: Change, table: Table, role: str) -> str | None:
+    if change.event == "DELETE":
+        return None
+    if not table.key:
+        return NO_KEY
+    return None if all(role in column.readers for column in table.key) else NO_RIGHTS

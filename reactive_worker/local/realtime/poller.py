@@ -21,7 +21,7 @@ import psycopg
 from reactive_worker.local.faults import Faults
 from reactive_worker.local.realtime import decode
 from reactive_worker.local.realtime.catalog import PUBLICATION
-from reactive_worker.local.realtime.changes import Change
+from reactive_worker.local.realtime.payload import Change
 from reactive_worker.local.realtime.stream import ReplicationStream, StreamError, slot_name
 from reactive_worker.local.realtime.subscriptions import Registry
 from reactive_worker.local.realtime.timings import Timings

@@ -161,9 +161,3 @@ def json_key_order(name: str) -> tuple[int, bytes]:
     """Sort key for object keys in the order of jsonb: by length in bytes, then bytewise."""
     encoded = name.encode()
     return len(encoded), encoded
-
-
-def json_object(items: Iterable[tuple[str, str]]) -> str:
-    """An object written as PostgreSQL writes jsonb, from names and JSON texts."""
-    pairs = sorted(items, key=lambda item: json_key_order(item[0]))
-    return "{" + ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {text}" for name, text in pairs) + "}"

@@ -41,6 +41,10 @@ class RealtimeServer:
     timings:
         Other delays than the pacing's, for tests.
 
+    Notes
+    -----
+    Serve it with ``uvicorn.Config(app, ws=RealtimeProtocol, ws_ping_interval=None)`` (see transport.py).
+
     Example
     -------
     >>> server = RealtimeServer(dsn, keys=Keys.default(), faults=Faults())

@@ -1,7 +1,7 @@
 """uvicorn's WebSocket protocol with two things put right for Realtime. Optional: all else works without it.
 
-ASGI hides pings, but the real server counts them as signs of life: a client that only pings must not be closed
-as idle. And a refused handshake is an ordinary answer, not an error to log.
+ASGI hides pings, but the real server counts them as signs of life: a client that only pings must not be
+closed as idle. And a refused handshake is an ordinary answer, not an error to log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Replays a recorded trace: does what its client did, and compares what the server says with what was recorded.
+"""Replays a recorded trace: does what its client did, and compares the answers with the recorded ones.
 
 The recorded waits are not repeated: before each step of the client all frames that had come by then in the
 recording are awaited.
@@ -36,7 +36,8 @@ Line = dict[str, Any]
 STATEMENTS = {
     "delete from todolist (leftovers)": "delete from todolist",
     "50 inserts": "insert into todolist(id, agent_type, priority) select"
-    " ('00000000-0000-0000-0000-' || lpad(to_hex(g + 2), 12, '0'))::uuid, 'x', g from generate_series(0, 49) g",
+    " ('00000000-0000-0000-0000-' || lpad(to_hex(g + 2), 12, '0'))::uuid, 'x', g"
+    " from generate_series(0, 49) g",
 }
 
 
@@ -349,7 +350,7 @@ class Normaliser:
 def compared(replay: Replay, versions: dict[str, str], differences: Iterable[Difference]) -> tuple[Any, Any]:
     """Recorded and own frames, by connection and topic, in order.
 
-    Broadcasts and presence changes are lists of their own: they pass by the channel's process, and so before or
+    Broadcasts and presence changes are lists of their own: they pass by the channel, and so come before or
     after its other frames.
     """
     listed = list(differences)
