@@ -28,7 +28,7 @@ exit codes:
   2    wrong usage or configuration
   3    Supabase refused or cannot be reached
   4    the worker stopped because one of its own duties died
-  130  ended by Ctrl-C
+  130  ended by Ctrl-C (`dev`: 0, that is how it ends)
 
 Settings come from options, then the environment, then .env; `reactive-worker init` writes an env.example
 that lists them all. With --json every line on standard output is one JSON value.

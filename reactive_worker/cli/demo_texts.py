@@ -69,13 +69,16 @@ def _readme() -> str:
 
 
 def _sections(piece: Piece) -> list[Piece]:
-    """A Markdown text by its headings; small sections join the one before."""
+    """A Markdown text by its headings; sections with little prose join the one before."""
+    from reactive_worker.executors.digest import plain_text
+
     parts = re.split(r"^#{1,3} +(.+)$", piece.text, flags=re.MULTILINE)
     sections = [Piece(piece.title, parts[0])] if parts[0].strip() else []
     for title, text in zip(parts[1::2], parts[2::2], strict=True):
-        if sections and len(text.split()) < _SMALL:
-            last = sections[-1]
-            sections[-1] = Piece(last.title, f"{last.text}\n\n{text}")
-        elif text.strip():
+        if len(plain_text(text).split()) < _SMALL:
+            if sections:
+                last = sections[-1]
+                sections[-1] = Piece(last.title, f"{last.text}\n\n{text}")
+        else:
             sections.append(Piece(title.strip(" #`*"), text))
     return sections

@@ -59,7 +59,9 @@ class DemoView:
         shown.events += 1
         ended = event_type in ("task_completed", "task_failed", "task_cancelled", "task_rejected")
         shown.state = "done" if ended else "running"
-        self.line(event_type.removeprefix("task_"), message or "", shown)
+        # The keywords are a data part: nothing in it is text.
+        said = message or ("(data)" if event_type == "task_artifact" else "")
+        self.line(event_type.removeprefix("task_"), said, shown)
 
     def line(self, what: str, text: str, shown: Shown | None = None) -> None:
         """One line: seconds since the start, task, what happened."""

