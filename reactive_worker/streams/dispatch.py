@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from reactive_worker.models import Candidate, ClaimResult, Demand, Todo, TodoEve
 from reactive_worker.streams.backoff import Backoff
 from reactive_worker.streams.priority import take_room
 from reactive_worker.streams.scheduling import choose_scheduler
+from reactive_worker.streams.slots import Slots
 
 Claim = Callable[[list[Candidate], int], Observable[ClaimResult]]
 Run = Callable[[Todo], Observable[TodoEvent]]
@@ -175,9 +175,7 @@ class _Dispatcher:
         self._upstream = upstream
         self._claim = SerialDisposable()
         self._timer = SerialDisposable()
-        self._runs: dict[int, abc.DisposableBase] = {}
-        self._run_number = 0
-        self._by_type: Counter[str] = Counter()
+        self._slots = Slots(options.concurrency, options.per_type)
         self._claiming = False
         self._backing_off = False
         self._lingering = False
@@ -204,22 +202,12 @@ class _Dispatcher:
 
     def _dispose(self) -> None:
         self._disposed = True
-        runs = list(self._runs.values())
-        self._runs.clear()
-        for run in runs:
-            run.dispose()
+        self._slots.dispose()
 
     # Demand -------------------------------------------------------------------------------------------------
 
-    @property
-    def _free(self) -> int:
-        return self._options.concurrency - len(self._runs)
-
-    def _room(self) -> dict[str, int]:
-        return {kind: max(most - self._by_type[kind], 0) for kind, most in self._options.per_type.items()}
-
     def _may_claim(self) -> bool:
-        return self._free > 0 and not (
+        return self._slots.free > 0 and not (
             self._paused or self._claiming or self._backing_off or self._source_done or self._disposed
         )
 
@@ -236,14 +224,18 @@ class _Dispatcher:
                 self._lingering = False
                 self._timer.disposable = Disposable()
                 self._demanded = True
-                self._options.demand.on_next(Demand(self._free, self._room()))
+                self._options.demand.on_next(Demand(self._slots.free, self._slots.room()))
         finally:
             self._asking = False
 
     def _slots_freed(self) -> None:
         if not self._may_claim():
             return
-        if self._demanded or not self._options.linger or self._free >= max(1, self._options.concurrency // 4):
+        if (
+            self._demanded
+            or not self._options.linger
+            or self._slots.free >= max(1, self._options.concurrency // 4)
+        ):
             self._ask()
         elif not self._lingering:
             self._lingering = True
@@ -278,12 +270,12 @@ class _Dispatcher:
         self._demanded = False
         if not self._may_claim():
             return
-        room = self._room()
+        room = self._slots.room()
         # Whatever made the window may know nothing of the limits; a claim takes any of those it is shown.
         fitting = [candidate for candidate in candidates if take_room(room, candidate)]
         if not fitting:
             return
-        want = min(self._free, len(fitting))
+        want = min(self._slots.free, len(fitting))
         self._claiming = True
         subscription = SingleAssignmentDisposable()
         self._claim.disposable = subscription
@@ -304,7 +296,7 @@ class _Dispatcher:
     def _claimed(self, result: ClaimResult, want: int) -> None:
         self._failed_claims = 0
         # Slots are taken before anybody is told: feedback that comes at once must find them taken.
-        starts = [(todo, self._take_slot(todo)) for todo in result.claimed]
+        starts = [(todo, self._slots.take(todo)) for todo in result.claimed]
         settled = [*(todo.id for todo in result.claimed), *result.gone]
         if settled:
             self._options.settled.on_next(settled)
@@ -335,19 +327,10 @@ class _Dispatcher:
 
     # Runs ---------------------------------------------------------------------------------------------------
 
-    def _take_slot(self, todo: Todo) -> int:
-        self._run_number += 1
-        self._runs[self._run_number] = SingleAssignmentDisposable()
-        self._by_type[todo.agent_type] += 1
-        return self._run_number
-
     def _start(self, todo: Todo, number: int) -> None:
         def ended(error: Exception | None = None) -> None:
-            if self._runs.pop(number, None) is None:
+            if not self._slots.give_back(number):
                 return
-            self._by_type[todo.agent_type] -= 1
-            if not self._by_type[todo.agent_type]:
-                del self._by_type[todo.agent_type]
             if self._options.finished is not None:
                 self._options.finished.on_next((todo.id,))
             if error is not None:
@@ -355,13 +338,12 @@ class _Dispatcher:
             self._slots_freed()
             self._finish_when_done()
 
-        subscription = self._runs[number]
+        subscription = self._slots.run(number)
         try:
             stream = self._options.run(todo)
         except Exception as error:  # noqa: BLE001 - the error boundary of a row: others go on
             ended(error)
             return
-        assert isinstance(subscription, SingleAssignmentDisposable)  # noqa: S101 - narrows the type
         subscription.disposable = stream.subscribe(
             self._observer.on_next, ended, ended, scheduler=self._upstream
         )
@@ -374,7 +356,7 @@ class _Dispatcher:
         self._finish_when_done()
 
     def _finish_when_done(self) -> None:
-        if not self._source_done or self._runs or self._claiming:
+        if not self._source_done or not self._slots.idle or self._claiming:
             return
         if self._source_error is None:
             self._observer.on_completed()

@@ -26,8 +26,8 @@ def fair_by(
         waiting   a1 a2 a3 a4 a5 ... a9999   b1 b2   c1
         served    a1 b1 c1 a2 b2 a3 a4 a5 ...
 
-    Work-conserving: whoever waits alone gets every slot. A group that comes back after a while neither has to
-    wait for what it got before nor may make up for what it missed.
+    Work-conserving: whoever waits alone gets every slot. A group that comes, or comes back, joins at
+    the end of the round: it is ahead of nobody who waits already.
 
     Parameters
     ----------
@@ -84,50 +84,56 @@ class FairRanking:
         self._group = group
         self._weight = weight
         self._shelves = Shelves(capacity, key)
-        self._capacity = capacity
-        # What each group has had, in turns divided by weight, and what the one that had least has had.
-        self._had: dict[Hashable, float] = {}
-        self._least = 0.0
+        # The turn each waiting group is up for: turns it has had, divided by weight.
+        self._turn: dict[Hashable, float] = {}
+        # The latest turn anybody had. Whoever comes joins behind it, as at the end of a round: ahead of
+        # nobody who has waited since, however many come, and not behind for what it had before it went.
+        self._now = 0.0
 
     def offer(self, candidate: Candidate) -> Sequence[Candidate]:
         group = self._group(candidate)
-        self._step(group)  # a weight that is none is about this row, not about a window later on
+        # Asked for each: a weight that is none is about this row, and not about a window later on.
+        step = self._step(group)
         if not self._shelves.shelf(group):
-            # A group that comes (back) starts where everybody is: absence is no credit.
-            self._had[group] = max(self._had.get(group, self._least), self._least)
-            self._forget()
-        return self._shelves.put(group, candidate)
+            self._turn[group] = self._now + step
+        dropped = self._shelves.put(group, candidate)
+        for gone in dropped:
+            self._forget(self._group(gone))
+        return dropped
 
     def settle(self, id: str) -> bool:
         found, group = self._shelves.discard(id)
         if found:
-            self._had[group] += self._step(group)
+            self._now = max(self._now, self._turn[group])
+            self._turn[group] += self._step(group)
+            self._forget(group)
         return found
 
     def limit(self, worst: Candidate | None) -> Sequence[Candidate]:
         return ()  # the database's horizon says nothing about another order
 
     def window(self, demand: Demand, size: int) -> list[Candidate]:
+        if len(self._turn) > len(groups := set(self._shelves.groups())):
+            # Rows that changed hands left a group without any.
+            self._turn = {group: turn for group, turn in self._turn.items() if group in groups}
         room = dict(demand.per_type)
         chosen: list[Candidate] = []
-        # (what the group has had, its best one's rank, a number so that nothing else is compared, group,
-        # place)
+        # (the turn the group is up for, its best one's rank, a number so that nothing else is compared,
+        # group, place)
         turns: list[tuple[float, Any, int, Hashable, int]] = [
-            (self._had[group], self._shelves.shelf(group)[0][0], number, group, 0)
+            (self._turn[group], self._shelves.shelf(group)[0][0], number, group, 0)
             for number, group in enumerate(self._shelves.groups())
         ]
         heapify(turns)
-        if turns:
-            self._least = max(self._least, turns[0][0])
         while turns and len(chosen) < size:
-            had, _, number, group, place = turns[0]
+            turn, _, number, group, place = turns[0]
             shelf = self._shelves.shelf(group)
             if take_room(room, shelf[place][2]):
                 chosen.append(shelf[place][2])
-                had += self._step(group)
+                turn += self._step(group)
             place += 1
             if place < len(shelf):
-                heapreplace(turns, (had, shelf[place][0], number, group, place))
+                heapreplace(turns, (turn, shelf[place][0], number, group, place))
             else:
                 heappop(turns)
         return chosen
@@ -144,11 +150,6 @@ class FairRanking:
             raise ValueError(f"the weight of {group!r} must be above 0, not {weight!r}")
         return 1.0 / weight
 
-    def _forget(self) -> None:
-        # Only now and then; a group that is gone and has had no more than the others leaves nothing to
-        # remember.
-        if len(self._had) > 2 * self._capacity:
-            waiting = set(self._shelves.groups())
-            self._had = {
-                group: had for group, had in self._had.items() if had > self._least or group in waiting
-            }
+    def _forget(self, group: Hashable) -> None:
+        if not self._shelves.shelf(group):
+            self._turn.pop(group, None)

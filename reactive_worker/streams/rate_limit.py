@@ -91,6 +91,11 @@ def rate_limit(
     return operator
 
 
+# Times are whole microseconds, as schedulers count: with fractions a timer could come a hair too early for
+# its own entry, and again, and again.
+_MICROSECONDS = 1_000_000
+
+
 class _Gate:
     """One subscription: when candidates of each key passed, and who waits."""
 
@@ -104,7 +109,7 @@ class _Gate:
         clock: abc.SchedulerBase,
     ) -> None:
         self._key = key
-        self._per = per
+        self._per = round(per * _MICROSECONDS)
         self._limit = limit
         self._capacity = capacity
         self._observer = observer
@@ -112,10 +117,10 @@ class _Gate:
         self._held = Shelves(capacity)
         self.timer = SerialDisposable()
         # key -> when its last `limit` ones passed; the key that passed last is last.
-        self._passes: OrderedDict[Hashable, deque[float]] = OrderedDict()
+        self._passes: OrderedDict[Hashable, deque[int]] = OrderedDict()
         self._passed: OrderedDict[tuple[str, int], None] = OrderedDict()
         # (when a key that is waited for opens, number, key)
-        self._openings: list[tuple[float, int, Hashable]] = []
+        self._openings: list[tuple[int, int, Hashable]] = []
         self._awaited: set[Hashable] = set()
         self._number = 0
         self._source_done = False
@@ -149,11 +154,10 @@ class _Gate:
         self._source_done = True
         self._complete_when_empty()
 
-    def _now(self) -> float:
-        # Rounded to what schedulers round to, or a timer would come a hair too early for its own entry.
-        return round(self._clock.now.timestamp(), 6)
+    def _now(self) -> int:
+        return round(self._clock.now.timestamp() * _MICROSECONDS)
 
-    def _opens_at(self, key: Hashable, now: float) -> float:
+    def _opens_at(self, key: Hashable, now: int) -> int:
         passes = self._passes.get(key)
         if passes is None or len(passes) < self._limit:
             return now
@@ -162,7 +166,7 @@ class _Gate:
             passes = self._passes[key] = deque((min(at, now) for at in passes), maxlen=self._limit)
         return passes[0] + self._per
 
-    def _pass(self, key: Hashable, candidate: Candidate, now: float) -> None:
+    def _pass(self, key: Hashable, candidate: Candidate, now: int) -> None:
         passes = self._passes.setdefault(key, deque(maxlen=self._limit))
         passes.append(now)
         self._passes.move_to_end(key)
@@ -171,7 +175,7 @@ class _Gate:
             self._passed.popitem(last=False)
         self._observer.on_next(candidate)
 
-    def _await(self, key: Hashable, opens_at: float) -> None:
+    def _await(self, key: Hashable, opens_at: int) -> None:
         if key in self._awaited:
             return
         self._awaited.add(key)
@@ -182,8 +186,8 @@ class _Gate:
 
     def _arm(self) -> None:
         if self._openings:
-            delay = min(max(self._openings[0][0] - self._now(), 0.0), self._per)
-            self.timer.disposable = self._clock.schedule_relative(delay, self._open)
+            delay = min(max(self._openings[0][0] - self._now(), 0), self._per)
+            self.timer.disposable = self._clock.schedule_relative(delay / _MICROSECONDS, self._open)
 
     def _open(self, _: abc.SchedulerBase, __: object = None) -> None:
         now = self._now()
@@ -200,7 +204,7 @@ class _Gate:
         self._arm()
         self._complete_when_empty()
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, now: int) -> None:
         # Keys come and go (owners, repositories): those whose last pass no longer counts are at the front.
         while self._passes:
             key, passes = next(iter(self._passes.items()))

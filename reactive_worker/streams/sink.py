@@ -12,8 +12,8 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 
 from reactive_worker.models import TodoEvent
 from reactive_worker.streams.backoff import Backoff
-from reactive_worker.streams.merge_chunks import take_merged
 from reactive_worker.streams.numbering import Numbering, RunKey, run_key
+from reactive_worker.streams.outbox import Outbox
 from reactive_worker.streams.scheduling import choose_scheduler
 
 #: Pace of a batch that is refused for now.
@@ -183,19 +183,23 @@ class _Sink:
         self._observer = observer
         self._clock = clock
         self._upstream = upstream
-        self._waiting: deque[TodoEvent] = deque()
+        self._outbox = Outbox(
+            max_batch=options.max_batch,
+            max_delay=options.max_delay,
+            capacity=options.capacity,
+            merge_chunks=options.merge_chunks,
+            on_due=self._pump,
+            on_pressure=options.on_pressure,
+            clock=clock,
+        )
         # The batch in flight, in parts still to be stored: one, or more once it had to be split.
         self._parts: deque[list[TodoEvent]] = deque()
         self._numbering = Numbering(options.first_seq)
         self._replaced: set[str] = set()
         self._lost: OrderedDict[RunKey, None] = OrderedDict()
         self._storing = SerialDisposable()
-        self._delay = SerialDisposable()
         self._busy = False
-        self._due = False
-        self._delaying = False
         self._pumping = False
-        self._pressed = False
         self._tries = 0
         self._source_done = False
         self._source_error: Exception | None = None
@@ -203,50 +207,16 @@ class _Sink:
 
     def run(self, source: Observable[TodoEvent]) -> abc.DisposableBase:
         subscription = source.subscribe(self._accept, self._done, self._done, scheduler=self._upstream)
-        return CompositeDisposable(subscription, Disposable(self._dispose), self._storing, self._delay)
+        return CompositeDisposable(subscription, Disposable(self._dispose), self._storing)
 
     def _dispose(self) -> None:
         self._disposed = True
-        self._waiting.clear()
+        self._outbox.dispose()
         self._parts.clear()
 
-    # What waits ---------------------------------------------------------------------------------------------
-
     def _accept(self, event: TodoEvent) -> None:
-        if run_key(event) in self._lost:
-            return
-        self._waiting.append(event)
-        if len(self._waiting) > self._options.capacity and not self._pressed:
-            self._press(True)
-        if len(self._waiting) >= self._options.max_batch:
-            self._pump()
-        elif not self._due and not self._delaying:
-            self._delaying = True
-            self._delay.disposable = self._clock.schedule_relative(self._options.max_delay, self._delay_over)
-
-    def _delay_over(self, _: abc.SchedulerBase, __: object = None) -> None:
-        self._delaying = False
-        self._due = True
-        self._pump()
-
-    def _press(self, pressed: bool) -> None:
-        self._pressed = pressed
-        if self._options.on_pressure is not None:
-            self._options.on_pressure(pressed)
-
-    def _cut(self) -> None:
-        if self._options.merge_chunks:
-            batch = take_merged(self._waiting, self._options.max_batch)
-        else:
-            batch = [self._waiting.popleft() for _ in range(min(self._options.max_batch, len(self._waiting)))]
-        self._parts.append(batch)
-        if not self._waiting:
-            self._due = self._delaying = False
-            self._delay.disposable = Disposable()
-        # Else the timer of the batch's first event goes on for what is left: it may not wait longer than
-        # that, and to leave at once would make a request of its own for the one event too many of a burst.
-        if self._pressed and len(self._waiting) <= self._options.capacity // 2:
-            self._press(False)
+        if run_key(event) not in self._lost:
+            self._outbox.add(event)
 
     # The batch in flight ------------------------------------------------------------------------------------
 
@@ -259,20 +229,17 @@ class _Sink:
             while not self._busy and not self._disposed:
                 if self._parts:
                     self._store_next()
-                elif self._waiting and self._leaves():
-                    self._cut()
+                elif len(self._outbox) and (self._outbox.due or self._source_done):
+                    self._parts.append(self._outbox.cut())
                 else:
                     break
         finally:
             self._pumping = False
-        if self._source_done and not self._busy and not self._parts and not self._waiting:
+        if self._source_done and not self._busy and not self._parts and not len(self._outbox):
             if self._source_error is None:
                 self._observer.on_completed()
             else:
                 self._observer.on_error(self._source_error)
-
-    def _leaves(self) -> bool:
-        return self._due or self._source_done or len(self._waiting) >= self._options.max_batch
 
     def _store_next(self) -> None:
         numbered: list[TodoEvent] = []
@@ -319,7 +286,7 @@ class _Sink:
                 self._numbering.drop(run_key(event))
             self._replaced.discard(event.id)
         if lost:
-            self._waiting = deque(event for event in self._waiting if run_key(event) not in self._lost)
+            self._outbox.drop(self._lost)
             self._parts = deque([e for e in part if run_key(e) not in self._lost] for part in self._parts)
         self._busy = False
         kept = tuple(event for event in events if event.todolist_id not in lost)

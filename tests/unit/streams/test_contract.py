@@ -14,13 +14,18 @@ from reactivex.subject import Subject
 from reactive_worker.models import ClaimResult, Demand
 from reactive_worker.streams import (
     BatchResult,
+    circuit_breaker,
     dedupe,
     dispatch,
     guarded,
     hold_until_due,
+    limit_concurrency,
+    pause_while,
     prioritise,
+    rate_limit,
     realtime_candidates,
     sink,
+    tap_log,
 )
 from reactive_worker.testing.marbles import VirtualTime, candidates, event, todo
 
@@ -60,6 +65,14 @@ OPERATORS: dict[str, tuple[Callable[[], Operator], dict[str, Any]]] = {
     "realtime_candidates": (lambda: realtime_candidates(lambda record, error: None), _RECORDS),
     "hold_until_due": (lambda: hold_until_due(), _ROWS),
     "dedupe": (lambda: dedupe(), _ROWS),
+    "pause_while": (lambda: pause_while(reactivex.never()), _ROWS),
+    "rate_limit": (lambda: rate_limit(lambda row: row.id, 1.0), _ROWS),
+    "limit_concurrency": (
+        lambda: limit_concurrency(lambda row: row.id, 1, finished=reactivex.never()),
+        _ROWS,
+    ),
+    "circuit_breaker": (lambda: circuit_breaker(reactivex.never()), _ROWS),
+    "tap_log": (lambda: tap_log("rows", level=0), _ROWS),
     "prioritise": (
         # A demand for each subscriber, and nothing left over once it is served.
         lambda: prioritise(reactivex.timer(0, 1).pipe(ops.map(lambda _: Demand(9))), reactivex.never()),
