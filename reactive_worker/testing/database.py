@@ -20,6 +20,8 @@ class Database:
         Its name on the server.
     dsn:
         Connection string of the role `postgres`, which owns the tables (RLS does not bind it).
+    authenticator_dsn:
+        Connection string of the role the REST API connects as.
     admin_dsn:
         Connection string of the superuser.
     """
@@ -28,6 +30,7 @@ class Database:
         self.cluster = cluster
         self.name = name
         self.dsn = cluster.dsn(name)
+        self.authenticator_dsn = cluster.dsn(name, "authenticator")
         self.admin_dsn = cluster.admin_dsn(name)
         self._connections: list[psycopg.AsyncConnection[Any]] = []
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from reactive_worker.local.gateway import Gateway
     from reactive_worker.local.postgres import Cluster
     from reactive_worker.testing.database import Database
 
@@ -75,3 +76,24 @@ def database(pg_cluster: Cluster, pg_template: str) -> Generator[Database]:
     finally:
         database.close()
         pg_cluster.drop_database(name)
+
+
+@pytest.fixture
+def local_supabase(database: Database) -> Generator[Gateway]:
+    """REST and Realtime on this test's own database, with `api_url`, `db_url`, the keys and `faults`.
+
+    It serves in a thread of its own, so a test may block its event loop.
+    """
+    from reactive_worker.local.gateway import Gateway
+    from reactive_worker.local.project import find_project
+
+    gateway = Gateway(project=find_project())
+    try:
+        gateway.start(
+            db_url=database.dsn,
+            authenticator_dsn=database.authenticator_dsn,
+            admin_dsn=database.admin_dsn,
+        )
+        yield gateway
+    finally:
+        gateway.stop()

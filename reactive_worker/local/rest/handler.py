@@ -1,0 +1,208 @@
+"""The REST API as an ASGI application: one request in, one transaction, one answer out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from reactive_worker.local.faults import Faults
+from reactive_worker.local.keys import KeyRefusedError, Keys
+from reactive_worker.local.project import Project
+from reactive_worker.local.rest.answers import error_response
+from reactive_worker.local.rest.catalog import Catalog
+from reactive_worker.local.rest.errors import ApiError, DatabaseError, from_database, from_key
+from reactive_worker.local.rest.identity import Identities, KnownIdentity
+from reactive_worker.local.rest.parse import parse_query
+from reactive_worker.local.rest.plan import Incoming, Plan, Planner
+from reactive_worker.local.rest.preferences import parse_accept, parse_preferences, parse_range
+from reactive_worker.local.rest.session import Command, Row, SessionPool
+from reactive_worker.local.rest.settings import request_settings
+
+#: Largest request body in bytes.
+MAX_BODY = 64 * 1024 * 1024
+
+# What a statement fails with when the catalog has moved on since it was remembered: no such function, table,
+# column; a type that does not fit.
+_STALE = frozenset({"42883", "42P01", "42703", "42804"})
+_READ_METHODS = ("GET", "HEAD")
+
+
+class RestApp:
+    """What lies below ``/rest/v1``; the scope's path comes without this prefix.
+
+    Parameters
+    ----------
+    pool:
+        Connections of the role `authenticator`.
+    keys:
+        The project's keys.
+    project:
+        Exposed schemas, search path and max_rows.
+    faults:
+        The fault switches.
+    """
+
+    def __init__(self, pool: SessionPool, keys: Keys, project: Project, faults: Faults) -> None:
+        self._pool = pool
+        self._project = project
+        self._faults = faults
+        self._identities = Identities(keys)
+        self._closing = asyncio.Event()
+        #: What is remembered of the database; call its `forget` when that has changed.
+        self.catalog = Catalog(self._ask)
+        self._planner = Planner(self.catalog, project)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        if self._faults.swallow:
+            await self._swallow(receive)
+            return
+        try:
+            response = await self._answer(request)
+        except ApiError as error:
+            response = error_response(error)
+        except KeyRefusedError as error:
+            response = _refuse_key(error)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    def close(self) -> None:
+        """Let go of requests that will never be answered."""
+        self._closing.set()
+
+    async def _swallow(self, receive: Receive) -> None:
+        """Take a request and never answer it; over when the client gives up, or the server stops."""
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            gone = False
+            while not gone and not closing.done():
+                message = asyncio.ensure_future(receive())
+                await asyncio.wait((message, closing), return_when=asyncio.FIRST_COMPLETED)
+                if message.done():
+                    gone = message.result()["type"] == "http.disconnect"
+                else:
+                    message.cancel()
+        finally:
+            closing.cancel()
+
+    async def _answer(self, request: Request) -> Response:
+        status = self._faults.rest_status
+        if status is not None:
+            raise ApiError(status, str(status), f"fault switch rest_status: every request gets {status}")
+        headers = request.headers
+        apikey = headers.get("apikey") or request.query_params.get("apikey")
+        known = self._identities.of(headers.get("authorization"), apikey)
+        path: str = request.scope["path"]
+        if path in ("", "/"):
+            return _describe()
+        incoming = await self._read(request, path)
+        if request.method == "OPTIONS":
+            return Response(status_code=200, headers={"Allow": "OPTIONS,GET,HEAD,POST,PATCH,DELETE"})
+        generation = self.catalog.generation
+        try:
+            return await self._run(incoming, known)
+        except DatabaseError as error:
+            if error.sqlstate not in _STALE:
+                raise from_database(error, anonymous=known.identity.anonymous) from error
+        # Nothing of the failed transaction stays, so it can be tried with what the catalog says now.
+        if generation == self.catalog.generation:
+            self.catalog.forget()
+        try:
+            return await self._run(incoming, known)
+        except DatabaseError as error:
+            raise from_database(error, anonymous=known.identity.anonymous) from error
+
+    async def _read(self, request: Request, path: str) -> Incoming:
+        headers, method = request.headers, request.method
+        name = path.removeprefix("/rpc/")
+        is_rpc = name != path
+        if not is_rpc:
+            name = path.removeprefix("/")
+        reading = method in _READ_METHODS
+        query = parse_query(request.scope["query_string"].decode("latin-1"), rpc_arguments=is_rpc and reading)
+        span = parse_range(headers.get("range"), headers.get("range-unit")) if reading else None
+        if span is not None and query.limit is None and not query.offset:
+            query = replace(query, offset=span[0], limit=span[1])
+        profile = headers.get("accept-profile" if reading else "content-profile")
+        schema = profile or self._project.schemas[0]
+        if schema not in self._project.schemas:
+            exposed = ", ".join(self._project.schemas)
+            hint = f"Only the following schemas are exposed: {exposed}"
+            raise ApiError(406, "PGRST106", f"Invalid schema: {schema}", None, hint)
+        return Incoming(
+            request=request,
+            method=method,
+            path=path,
+            name=name,
+            is_rpc=is_rpc,
+            schema=schema,
+            profile=profile if len(self._project.schemas) > 1 else None,
+            query=query,
+            preferences=parse_preferences(headers.getlist("prefer")),
+            media=parse_accept(headers.get("accept")),
+            content_type=headers.get("content-type"),
+            body=b"" if reading else await _body(request),
+        )
+
+    async def _run(self, incoming: Incoming, known: KnownIdentity) -> Response:
+        plan = await self._planner.plan(incoming)
+        rows = await self._execute(incoming, known, plan)
+        return plan.answer(rows[0])
+
+    async def _execute(self, incoming: Incoming, known: KnownIdentity, plan: Plan) -> list[Row]:
+        settings = request_settings(
+            incoming.request,
+            incoming.path,
+            known,
+            incoming.schema,
+            self._project,
+            role_settings=await self.catalog.role_settings(known.identity.role),
+            function_settings=plan.settings,
+            read_only=plan.read_only,
+            clock_offset=self._faults.clock_offset,
+        )
+        commands = (settings, Command(plan.built.sql, plan.built.parameters))
+        async with self._pool.session() as session:
+            return await session.run(commands, plan.check)
+
+    async def _ask(self, commands: Any) -> list[Row]:
+        async with self._pool.session() as session:
+            return await session.run(commands)
+
+
+async def _body(request: Request) -> bytes:
+    too_large = ApiError(413, "413", f"the request body is larger than {MAX_BODY // 2**20} MiB")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > MAX_BODY:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _refuse_key(error: KeyRefusedError) -> Response:
+    answer = from_key(error)
+    if answer is not None:
+        return error_response(answer)
+    return JSONResponse({"message": error.message, "hint": error.hint}, 401)
+
+
+def _describe() -> Response:
+    body: Mapping[str, str] = {
+        "message": "This is the REST API of the embedded Supabase of reactive-worker.",
+        "details": "Its OpenAPI description is not supported.",
+    }
+    return JSONResponse(body)

@@ -1,0 +1,374 @@
+"""The query string of a REST request, as a value. Pure: no SQL here, and nothing is known of the database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+from urllib.parse import unquote_plus
+
+from reactive_worker.local.rest.errors import ApiError, bad_range, parse_error, unsupported
+from reactive_worker.local.rest.scanner import Scanner
+
+#: Operators that compare with one value, and the SQL they become.
+COMPARISONS = {
+    "eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=",
+    "like": "like", "ilike": "ilike", "match": "~", "imatch": "~*", "isdistinct": "is distinct from",
+    "cs": "@>", "cd": "<@", "ov": "&&", "sl": "<<", "sr": ">>", "nxr": "&<", "nxl": "&>", "adj": "-|-",
+}  # fmt: skip
+_QUANTIFIABLE = frozenset({"eq", "gt", "gte", "lt", "lte", "like", "ilike", "match", "imatch"})
+_FULL_TEXT = frozenset({"fts", "plfts", "phfts", "wfts"})
+_IS_VALUES = {
+    "null": "is null",
+    "not_null": "is not null",
+    "true": "is true",
+    "false": "is false",
+    "unknown": "is unknown",
+}
+_RESERVED = frozenset({"select", "columns", "on_conflict", "order", "limit", "offset"})
+_LOGIC = frozenset({"and", "or", "not.and", "not.or"})
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_AGGREGATES = ("avg()", "count()", "max()", "min()", "sum()")
+
+
+@dataclass(frozen=True)
+class JsonStep:
+    """One step into a JSON value: ``->key``, ``->3``, or with `as_text` ``->>key``."""
+
+    key: str | int
+    as_text: bool
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column, or something inside a JSON column."""
+
+    name: str
+    path: tuple[JsonStep, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selected:
+    """One item of ``select=``; a field of name ``*`` means all columns."""
+
+    field: Field
+    alias: str | None = None
+    cast: str | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One condition. `operator` is a key of `COMPARISONS`, ``in`` or ``is``."""
+
+    field: Field
+    operator: str
+    #: The text to compare with; for ``in`` the list, for ``is`` the SQL words.
+    value: str | tuple[str, ...]
+    negated: bool = False
+    quantifier: Literal["any", "all"] | None = None
+
+
+@dataclass(frozen=True)
+class Logic:
+    """Conditions joined by ``and`` or ``or``."""
+
+    joiner: Literal["and", "or"]
+    children: tuple[Filter | Logic, ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class OrderTerm:
+    """One item of ``order=``."""
+
+    field: Field
+    direction: Literal["asc", "desc"] | None = None
+    nulls: Literal["first", "last"] | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """Everything a query string says."""
+
+    select: tuple[Selected, ...] = (Selected(Field("*")),)
+    conditions: tuple[Filter | Logic, ...] = ()
+    order: tuple[OrderTerm, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+    columns: tuple[str, ...] | None = None
+    on_conflict: tuple[str, ...] | None = None
+    #: Arguments of an rpc by GET, in the order of the query string.
+    arguments: tuple[tuple[str, str], ...] = ()
+    #: Whether ``select`` was given at all.
+    selects: bool = False
+
+
+@lru_cache(maxsize=256)
+def parse_query(text: str, *, rpc_arguments: bool = False) -> Query:
+    """Parse a query string.
+
+    Parameters
+    ----------
+    text:
+        The query string as sent, still percent-encoded.
+    rpc_arguments:
+        True for an rpc by GET: keys whose value does not start with an operator are arguments.
+
+    Raises
+    ------
+    ApiError
+        ``PGRST100``: not understood; ``PGRST127``: understood, but not supported; ``PGRST103``: range.
+    """
+    single: dict[str, str] = {}
+    conditions: list[Filter | Logic] = []
+    arguments: list[tuple[str, str]] = []
+    for key, value in _pairs(text):
+        if key in _RESERVED:
+            single[key] = value
+        elif key in _LOGIC:
+            conditions.append(_logic_parameter(key, value))
+        elif rpc_arguments and not _starts_with_operator(value):
+            arguments.append((key, value))
+        elif key == "apikey":
+            # The gateway in front of PostgREST takes a key from here and removes it.
+            continue
+        else:
+            conditions.append(_column_filter(key, value))
+    return Query(
+        select=_select(single["select"]) if "select" in single else Query.select,
+        conditions=tuple(conditions),
+        order=_order(single["order"]) if "order" in single else (),
+        limit=_number("limit", single["limit"]) if "limit" in single else None,
+        offset=_number("offset", single["offset"]) if "offset" in single else 0,
+        columns=_names("columns", single["columns"]) if "columns" in single else None,
+        on_conflict=_names("on_conflict", single["on_conflict"]) if "on_conflict" in single else None,
+        arguments=tuple(arguments),
+        selects="select" in single,
+    )
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for part in text.split("&"):
+        if not part:
+            continue
+        raw_key, _, raw_value = part.partition("=")
+        try:
+            key = unquote_plus(raw_key, errors="strict")
+            value = unquote_plus(raw_value, errors="strict")
+        except UnicodeDecodeError:
+            raise ApiError(400, "PGRST100", "the query string is not UTF-8") from None
+        yield key, value
+
+
+def _number(name: str, text: str) -> int:
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise parse_error(f"{name} parameter", text, 0, "a whole number is expected")
+    if text.startswith("-"):
+        raise bad_range(f"{name.capitalize()} should be greater than or equal to zero.")
+    return int(text)
+
+
+def _names(what: str, text: str) -> tuple[str, ...]:
+    scanner = Scanner(text, f"{what} parameter")
+    names: list[str] = []
+    while True:
+        names.append(scanner.quoted() if scanner.peek() == '"' else scanner.until(",").strip())
+        if not names[-1]:
+            raise scanner.error("a column name is expected")
+        if scanner.at_end():
+            return tuple(names)
+        scanner.expect(",")
+
+
+# -- select and order ------------------------------------------------------------------------------
+
+
+def _select(text: str) -> tuple[Selected, ...]:
+    scanner = Scanner(text, "select parameter")
+    items: list[Selected] = []
+    scanner.spaces()
+    # `select=` without anything selects everything, as no select does.
+    if scanner.at_end():
+        return Query.select
+    while True:
+        items.append(_select_item(scanner))
+        scanner.spaces()
+        if scanner.at_end():
+            return tuple(items)
+        scanner.expect(",")
+        scanner.spaces()
+
+
+def _select_item(scanner: Scanner) -> Selected:
+    if scanner.take("..."):
+        raise unsupported("embedding (spread) of related tables")
+    if scanner.take("*"):
+        return Selected(Field("*"))
+    _refuse_aggregate(scanner)
+    field = _field(scanner)
+    alias = None
+    if scanner.peek(2) != "::" and scanner.take(":"):
+        if field.path:
+            raise scanner.error("an alias is a plain name")
+        alias, field = field.name, _field(scanner)
+    if scanner.peek() in ("(", "!"):
+        raise unsupported(f"embedding of related tables ({field.name})")
+    if scanner.peek() == ".":
+        raise unsupported("aggregates in select")
+    cast = None
+    if scanner.take("::"):
+        cast = scanner.type_name()
+        if scanner.peek() == ".":
+            raise unsupported("aggregates in select")
+    return Selected(field, alias, cast)
+
+
+def _refuse_aggregate(scanner: Scanner) -> None:
+    if scanner.peek(7) == "count()":
+        raise ApiError(400, "PGRST123", "Use of aggregate functions is not allowed")
+    for aggregate in _AGGREGATES:
+        if f".{aggregate}" in scanner.rest().split(",", 1)[0]:
+            raise ApiError(400, "PGRST123", "Use of aggregate functions is not allowed")
+
+
+def _field(scanner: Scanner) -> Field:
+    name = scanner.name()
+    steps: list[JsonStep] = []
+    while scanner.peek(2) == "->":
+        as_text = scanner.take("->>")
+        if not as_text:
+            scanner.expect("->")
+        steps.append(JsonStep(scanner.json_key(), as_text))
+        if as_text and scanner.peek(2) == "->":
+            raise scanner.error("->> ends the path, as its result is text")
+    return Field(name, tuple(steps))
+
+
+def _order(text: str) -> tuple[OrderTerm, ...]:
+    scanner = Scanner(text, "order")
+    terms: list[OrderTerm] = []
+    while True:
+        scanner.spaces()
+        field = _field(scanner)
+        if scanner.peek() == "(":
+            raise unsupported("ordering by related tables")
+        direction: Literal["asc", "desc"] | None = None
+        nulls: Literal["first", "last"] | None = None
+        if scanner.take(".asc"):
+            direction = "asc"
+        elif scanner.take(".desc"):
+            direction = "desc"
+        if scanner.take(".nullsfirst"):
+            nulls = "first"
+        elif scanner.take(".nullslast"):
+            nulls = "last"
+        terms.append(OrderTerm(field, direction, nulls))
+        scanner.spaces()
+        if scanner.at_end():
+            return tuple(terms)
+        if scanner.peek() != ",":
+            raise scanner.error("expecting asc, desc, nullsfirst, nullslast or a comma")
+        scanner.expect(",")
+
+
+# -- filters ---------------------------------------------------------------------------------------
+
+
+def _column_filter(key: str, value: str) -> Filter:
+    name = Scanner(key, "filter")
+    field = _field(name)
+    if name.peek() == ".":
+        raise unsupported(f"filtering by related tables ({key})")
+    if not name.at_end():
+        raise name.error("a column name is expected")
+    scanner = Scanner(value, "filter")
+    found = _operation(scanner, field, inside_logic=False)
+    if not scanner.at_end():
+        raise scanner.error("nothing more is expected")
+    return found
+
+
+def _starts_with_operator(value: str) -> bool:
+    word, dot, rest = value.partition(".")
+    if not dot:
+        return False
+    if word == "not":
+        return _starts_with_operator(rest)
+    word = word.removesuffix("(any)").removesuffix("(all)")
+    return word in COMPARISONS or word in ("in", "is") or word in _FULL_TEXT
+
+
+def _operation(scanner: Scanner, field: Field, *, inside_logic: bool) -> Filter:
+    negated = scanner.take("not.")
+    operator = scanner.word()
+    if operator in _FULL_TEXT:
+        raise unsupported(f"full text search ({operator})")
+    if operator not in COMPARISONS and operator not in ("in", "is"):
+        raise scanner.error(
+            f'unexpected "{operator}" expecting an operator (eq, gt, in, is, like, ...)', back=len(operator)
+        )
+    quantifier: Literal["any", "all"] | None = None
+    if scanner.take("(any)"):
+        quantifier = "any"
+    elif scanner.take("(all)"):
+        quantifier = "all"
+    if quantifier is not None and operator not in _QUANTIFIABLE:
+        raise scanner.error(f"{operator} cannot be combined with ({quantifier})")
+    scanner.expect(".")
+    if operator == "in":
+        return Filter(field, operator, _list(scanner), negated)
+    value = scanner.logic_value() if inside_logic else scanner.remainder()
+    if operator == "is":
+        if value.lower() not in _IS_VALUES:
+            raise scanner.error("expecting null, not_null, true, false or unknown", back=len(value))
+        return Filter(field, operator, _IS_VALUES[value.lower()], negated)
+    return Filter(field, operator, value, negated, quantifier)
+
+
+def _list(scanner: Scanner) -> tuple[str, ...]:
+    scanner.expect("(")
+    if scanner.take(")"):
+        return ()
+    items: list[str] = []
+    while True:
+        items.append(scanner.list_item())
+        if scanner.take(")"):
+            return tuple(items)
+        scanner.expect(",")
+
+
+def _logic_parameter(key: str, value: str) -> Logic:
+    scanner = Scanner(value, "logic tree")
+    tree = _logic(scanner, key.removeprefix("not."), negated=key.startswith("not."))
+    if not scanner.at_end():
+        raise scanner.error("nothing more is expected")
+    return tree
+
+
+def _logic(scanner: Scanner, joiner: str, *, negated: bool) -> Logic:
+    scanner.expect("(")
+    children: list[Filter | Logic] = []
+    while True:
+        scanner.spaces()
+        children.append(_logic_item(scanner))
+        scanner.spaces()
+        if scanner.take(")"):
+            return Logic("and" if joiner == "and" else "or", tuple(children), negated)
+        scanner.expect(",")
+
+
+def _logic_item(scanner: Scanner) -> Filter | Logic:
+    for prefix in ("and", "or", "not.and", "not.or"):
+        if scanner.rest().startswith(f"{prefix}("):
+            scanner.take(prefix)
+            return _logic(scanner, prefix.removeprefix("not."), negated=prefix.startswith("not."))
+    field = _field(scanner)
+    scanner.expect(".")
+    return _operation(scanner, field, inside_logic=True)
+
+
+def selected_columns(select: Sequence[Selected]) -> bool:
+    """True when `select` names columns rather than just ``*``."""
+    return not (len(select) == 1 and select[0].field.name == "*")
