@@ -19,10 +19,10 @@ def dedupe(
     *,
     ttl: float = 60.0,
     capacity: int = 10_000,
-    forget: Observable[Iterable[CandidateKey]] | None = None,
+    forget: Observable[Iterable[CandidateKey | str]] | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[Candidate]], Observable[Candidate]]:
-    """Let each (id, attempt) through once, as far as memory goes.
+    """Let each attempt of a row through once, as far as memory goes.
 
     ::
 
@@ -30,17 +30,20 @@ def dedupe(
         forget   ----------------------a---------
         result   --a--b-----a'-----------a-------|
 
-    RxPY's ``distinct`` remembers every key for ever; this one forgets, because a candidate is only a hint and
-    a second look at one is cheap, while a row hidden for ever would be lost.
+    A row is the same when nothing about it changed but who told it; a new attempt, another priority or
+    another due time pass, and an older attempt does not. RxPY's ``distinct`` remembers every key for ever;
+    this one forgets, because a candidate is only a hint and a second look at one is cheap, while a row hidden
+    for ever would be lost.
 
     Parameters
     ----------
     ttl:
-        Seconds for which a key stays hidden after it was let through; repeats do not prolong it.
+        Seconds for which a row stays hidden after it was let through; repeats do not prolong it.
     capacity:
-        How many keys are remembered; beyond it those not seen for longest go first.
+        How many rows are remembered; beyond it those not seen for longest go first.
     forget:
-        Keys to let through again before their time, as `prioritise` drops them. Its errors are the stream's.
+        Rows, by id or by key, to let through again before their time: those `prioritise` drops, and those
+        that are gone and may come back as they were (cancelled, then retried). Its errors are the stream's.
     scheduler:
         Its clock measures `ttl`; default the subscription's.
 
@@ -73,25 +76,27 @@ def dedupe(
             observer: abc.ObserverBase[Candidate], scheduler_: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             clock = choose_scheduler(scheduler, scheduler_)
-            passed: OrderedDict[CandidateKey, float] = OrderedDict()
+            # id -> (when it passed, what passed)
+            passed: OrderedDict[str, tuple[float, Candidate]] = OrderedDict()
 
             def on_next(candidate: Candidate) -> None:
-                key = candidate.key
                 moment = clock.now.timestamp()
-                since = passed.get(key)
-                if since is not None:
-                    passed.move_to_end(key)
+                known = passed.get(candidate.id)
+                if known is not None:
+                    since, before = known
+                    passed.move_to_end(candidate.id)
                     # Below zero the wall clock was set back: better twice than hidden for that long.
-                    if 0 <= moment - since < ttl:
+                    hidden = 0 <= moment - since < ttl
+                    if hidden and (candidate == before or candidate.attempt < before.attempt):
                         return
-                passed[key] = moment
+                passed[candidate.id] = (moment, candidate)
                 if len(passed) > capacity:
                     passed.popitem(last=False)
                 observer.on_next(candidate)
 
-            def on_forget(keys: Iterable[CandidateKey]) -> None:
+            def on_forget(keys: Iterable[CandidateKey | str]) -> None:
                 for key in keys:
-                    passed.pop(key, None)
+                    passed.pop(key if isinstance(key, str) else key[0], None)
 
             group = CompositeDisposable()
             upstream = scheduler or scheduler_

@@ -23,10 +23,18 @@ def test_a_key_passes_once_and_the_next_attempt_is_another_key() -> None:
 
 def test_push_and_sweep_of_the_same_row_are_one() -> None:
     time = VirtualTime()
-    rows = {"p": candidate("a", source="realtime"), "s": candidate("a", priority=3)}
+    rows = {"p": candidate("a", source="realtime"), "s": candidate("a", source="sweep")}
     result = time.observe(time.hot("-p-s-|", rows).pipe(dedupe()))
     time.run()
     assert result.messages == time.messages("-p---|", rows)
+
+
+def test_a_row_that_changed_passes_again() -> None:
+    time = VirtualTime()
+    rows = {"a": candidate("a"), "b": candidate("a", priority=3), "c": candidate("a", due=60)}
+    result = time.observe(time.hot("-a-a-b-b-c-|", rows).pipe(dedupe()))
+    time.run()
+    assert result.messages == time.messages("-a---b---c-|", rows)
 
 
 def test_it_forgets_after_ttl_counted_from_when_it_passed() -> None:
@@ -53,7 +61,10 @@ def test_forgotten_keys_pass_again() -> None:
     forget.on_next([("a", 0), ("nobody", 7)])
     rows.on_next(ROWS["a"])
     rows.on_next(ROWS["b"])
-    assert [row.id for row in result.values] == ["a", "b", "a"]
+    forget.on_next(["b", "nobody"])
+    rows.on_next(ROWS["a"])
+    rows.on_next(ROWS["b"])
+    assert [row.id for row in result.values] == ["a", "b", "a", "b"]
 
 
 def test_an_error_of_forget_is_the_streams() -> None:
