@@ -166,15 +166,19 @@ create index todolist_pending_best_idx on public.todolist (agent_type, priority 
 create index todolist_pending_due_idx on public.todolist (agent_type, available_at)
   where agent_status = 'pending';
 
--- What does this worker hold.
+-- What does this worker hold; who holds anything; what is held by nobody.
 create index todolist_held_idx on public.todolist (worker_id) where agent_status = 'in_progress';
 
 -- One task per key, agent type and owner; a task without an owner (service role) counts as one owner.
 create unique index todolist_idempotency_idx on public.todolist (agent_type, idempotency_key, owner_id)
   nulls not distinct where idempotency_key is not null;
 
--- Counting for todo_stats without reading the rows, and lists of failed ones.
-create index todolist_status_idx on public.todolist (agent_status, agent_type);
+-- Counting for todo_stats without reading the rows. The type comes first on purpose: beginning with the status, this
+-- index would look fit for finding what is in progress, and it keeps a dead entry for every claim since the last vacuum.
+create index todolist_counts_idx on public.todolist (agent_type, agent_status);
+
+-- The failed ones, newest first: the list a person works through.
+create index todolist_failed_idx on public.todolist (created_at) where agent_status = 'failed';
 
 -- Newest first, for lists: all, and one's own under row level security.
 create index todolist_created_idx on public.todolist (created_at);

@@ -1,0 +1,193 @@
+"""What the hot functions read: as much with a hundred thousand tasks waiting as with a hundred.
+
+Counted in buffers and index scans, never in seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from reactive_worker.testing.database import Database
+from tests.integration.sql.calling import call_statement, event, result
+
+FEW = 100
+MANY = 20_000
+VERY_MANY = 100_000
+
+#: Three levels of index pages to go down instead of one. Reading the backlog would be a factor of a thousand.
+DEEPER = 2.5
+
+
+class Meter:
+    """The owner's session, which measures what a call reads and then takes it back."""
+
+    def __init__(self, database: Database) -> None:
+        self.connection = psycopg.connect(database.dsn, autocommit=True)
+        self.worker = str(uuid.uuid4())
+        self.call(
+            "register_worker",
+            p_worker_id=self.worker,
+            p_name="w",
+            p_agent_types=["echo"],
+            p_concurrency=100,
+            p_lease_seconds=3600,
+        )
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        statement, values = call_statement(function, arguments)
+        row = self.connection.execute(statement, values).fetchone()
+        assert row is not None
+        return row[0]
+
+    def fill(self, count: int, columns: Mapping[str, str] | None = None) -> None:
+        """Insert rows without the trigger's cost; `columns` are expressions of `i`."""
+        columns = {"agent_type": "'echo'", "prompt": "'task ' || i", **(columns or {})}
+        self.connection.execute("alter table todolist disable trigger todolist_fill_in")
+        self.connection.execute(
+            sql.SQL("insert into todolist ({}) select {} from generate_series(1, %s) i").format(
+                sql.SQL(", ").join(sql.Identifier(name) for name in columns),
+                sql.SQL(", ").join(sql.SQL(text) for text in columns.values()),  # type: ignore[arg-type]
+            ),
+            [count],
+        )
+        self.connection.execute("alter table todolist enable trigger todolist_fill_in")
+
+    def analyze(self) -> None:
+        self.connection.execute("vacuum (analyze) todolist")
+
+    def buffers(self, function: str, **arguments: Any) -> int:
+        """Pages a call touches; its effects are rolled back."""
+        statement, values = call_statement(function, arguments)
+        explain = sql.SQL("explain (analyze, buffers, timing off, format json) ") + statement
+        pages = 0
+        for _ in range(2):  # the first time counts reading the catalogs, too
+            with self.connection.transaction(force_rollback=True):
+                row = self.connection.execute(explain, values).fetchone()
+            assert row is not None
+            plan = row[0][0]["Plan"]
+            pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        return pages
+
+    def scans(self, function: str, **arguments: Any) -> dict[str, int]:
+        """How often a call scanned todolist and its indexes."""
+        counted = (
+            "select c.relname, pg_stat_get_xact_numscans(c.oid) from pg_class c where c.relname ~ '^todolist'"
+        )
+        with self.connection.transaction(force_rollback=True):
+            before = dict(self.connection.execute(counted).fetchall())
+            self.call(function, **arguments)
+            after = dict(self.connection.execute(counted).fetchall())
+        return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+    def best(self, limit: int = 200) -> list[str]:
+        answer = self.call("sweep_todos", p_worker_id=self.worker, p_agent_types=["echo"], p_limit=limit)
+        return [row["id"] for row in answer["candidates"]]
+
+    def costs(self) -> dict[str, int]:
+        """Pages of each hot call: a sweep for 50, a claim, events for and the end of 50 tasks."""
+        sweep = {"p_worker_id": self.worker, "p_agent_types": ["echo"], "p_limit": 50}
+        ids = self.best(50)
+        claim = {"p_worker_id": self.worker, "p_ids": ids, "p_want": 50}
+        costs = {"sweep": self.buffers("sweep_todos", **sweep), "claim": self.buffers("claim_todos", **claim)}
+        with self.connection.transaction(force_rollback=True):
+            runs = self.call("claim_todos", **claim)["claimed"]
+            costs["append"] = self.buffers("append_events", **self.events(runs))
+            costs["finish"] = self.buffers("finish_todos", **self.results(runs))
+        return costs
+
+    def events(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        items = [
+            {"todolist_id": run["id"], "attempt": run["attempt"], **event(run["seq"] + 1)} for run in runs
+        ]
+        return {"p_worker_id": self.worker, "p_events": items}
+
+    def results(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {"p_worker_id": self.worker, "p_results": [result(run) for run in runs]}
+
+
+@pytest.fixture
+def meter(database: Database) -> Generator[Meter]:
+    meter = Meter(database)
+    with contextlib.closing(meter.connection):
+        yield meter
+
+
+def test_costs_do_not_grow_with_the_backlog(meter: Meter) -> None:
+    meter.fill(FEW)
+    meter.analyze()
+    with_few = meter.costs()
+    meter.fill(VERY_MANY - FEW)
+    meter.analyze()
+    with_many = meter.costs()
+    for name, pages in with_few.items():
+        assert with_many[name] <= pages * DEEPER, (name, with_few, with_many)
+
+    ids = meter.best(50)
+    sweep = {"p_worker_id": meter.worker, "p_agent_types": ["echo"], "p_limit": 50}
+    claim = {"p_worker_id": meter.worker, "p_ids": ids, "p_want": 50}
+    swept, claimed = meter.scans("sweep_todos", **sweep), meter.scans("claim_todos", **claim)
+    assert "todolist" not in swept | claimed, "a sequential scan"
+    assert set(swept) == {"todolist_pending_best_idx", "todolist_pending_due_idx", "todolist_held_idx"}
+    assert set(claimed) == {"todolist_pkey"}
+
+
+def test_costs_do_not_grow_when_the_planner_knows_nothing_of_the_backlog(meter: Meter) -> None:
+    """A burst after a quiet time: statistics say that all is done, and plans are kept from then."""
+    meter.fill(FEW, {"agent_status": "'completed'"})
+    meter.fill(1)
+    meter.analyze()
+    meter.connection.execute("alter table todolist set (autovacuum_enabled = false)")
+    for _ in range(6):  # plpgsql keeps a plan after five calls
+        meter.best()
+    meter.fill(FEW - 1)
+    with_few = meter.costs()
+    meter.fill(MANY - FEW)
+    with_many = meter.costs()
+    for name, pages in with_few.items():
+        assert with_many[name] <= pages * DEEPER, (name, with_few, with_many)
+
+
+def test_a_sweep_does_not_step_over_what_is_scheduled_for_later(meter: Meter) -> None:
+    meter.fill(10)
+    sweep = {"p_worker_id": meter.worker, "p_agent_types": ["echo"], "p_limit": 200}
+    alone = meter.buffers("sweep_todos", **sweep)
+    meter.fill(MANY, {"available_at": "now() + interval '1 day'", "priority": "mod(i, 1000)"})
+    meter.analyze()
+    assert len(meter.best()) == 10
+    assert meter.buffers("sweep_todos", **sweep) <= alone + 30
+
+
+def test_a_sweep_with_a_thousand_priorities_stops_when_it_has_enough(meter: Meter) -> None:
+    meter.fill(MANY, {"priority": "mod(i, 1000)"})
+    meter.analyze()
+    sweep = {"p_worker_id": meter.worker, "p_agent_types": ["echo"], "p_limit": 200}
+    # 200 rows from ten priorities of twenty rows each, wherever they lie in the table.
+    assert meter.buffers("sweep_todos", **sweep) < 700
+
+
+def test_figures_are_counted_without_reading_the_tasks(meter: Meter) -> None:
+    meter.fill(MANY, {"agent_status": "'completed'", "prompt": "repeat('x', 500)"})
+    meter.fill(FEW)
+    meter.analyze()
+    [(pages,)] = meter.connection.execute("select pg_relation_size('todolist') / 8192").fetchall()
+    assert meter.buffers("todo_stats") < pages / 10
+
+
+def test_heartbeats_leave_no_trail(meter: Meter) -> None:
+    """Every update of a worker's row stays on its page and out of the index (HOT)."""
+    for _ in range(200):
+        meter.call("heartbeat_worker", p_worker_id=meter.worker, p_lease_seconds=30)
+        meter.call("touch_probe", p_worker_id=meter.worker)
+    meter.connection.execute("select pg_stat_force_next_flush()")
+    rows = meter.connection.execute(
+        "select relname, n_tup_upd - n_tup_hot_upd, pg_relation_size(relid) / 8192 from pg_stat_user_tables"
+        " where relname in ('workers', 'worker_mailbox') order by 1"
+    ).fetchall()
+    assert rows == [("worker_mailbox", 0, 1), ("workers", 0, 1)]
