@@ -23,8 +23,9 @@ import httpx
 
 logger = logging.getLogger(__name__)
 
-#: Seconds a loop may be silent before its stack is logged; one heartbeat interval, but at least this.
-STALL_NOTICE = 1.0
+#: Seconds between looks at the event loop, and how long it may be silent before its stack is logged.
+WATCH_INTERVAL = 1.0
+STALL_NOTICE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,10 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
-        self._loop_seen = 0.0
+        # When the tick was sent that the loop has not answered yet; None when all are answered.
+        self._unanswered_since: float | None = None
         self._stalled = False
+        self._let_go = False
         #: Monotonic time of the last heartbeat the database confirmed.
         self.confirmed_at = 0.0
         #: What ended the thread, if it died.
@@ -105,7 +108,7 @@ class LeaseKeeper:
         """Start the thread; call it in the event loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._loop_seen = self.confirmed_at = time.monotonic()
+        self.confirmed_at = time.monotonic()
         # A daemon: a worker that is killed by an exception elsewhere must not hang in its heartbeat.
         self._thread = threading.Thread(target=self._run, name="reactive-worker-lease", daemon=True)
         self._thread.start()
@@ -127,13 +130,15 @@ class LeaseKeeper:
         try:
             timeout = max(1.0, self._lease / 3)
             with httpx.Client(headers=self._headers, timeout=timeout) as http:
-                pause = self._heartbeat
+                due = time.monotonic() + self._heartbeat
                 while True:
-                    self._now.wait(pause)
+                    asked = self._now.wait(min(WATCH_INTERVAL, max(0.0, due - time.monotonic())))
                     self._now.clear()
                     if self._stop.is_set():
                         return
-                    pause = self._beat(http)
+                    may_renew = self._watch_loop()
+                    if asked or time.monotonic() >= due:
+                        due = time.monotonic() + (self._beat(http) if may_renew else self._heartbeat)
         except BaseException as error:
             # The worker looks at `error` and stops loudly: a dead heartbeat must never look healthy.
             self.error = error
@@ -144,8 +149,6 @@ class LeaseKeeper:
 
     def _beat(self, http: httpx.Client) -> float:
         """One heartbeat; returns seconds until the next."""
-        if not self._may_renew():
-            return self._heartbeat
         body = {
             "p_worker_id": self._worker_id,
             "p_lease_seconds": self._lease,
@@ -175,12 +178,16 @@ class LeaseKeeper:
         )
         return self._heartbeat
 
-    def _may_renew(self) -> bool:
-        """Look at the event loop; False when it has been stuck past the limit."""
+    def _watch_loop(self) -> bool:
+        """Look whether the event loop answers; False when it has not for longer than the limit."""
         now = time.monotonic()
-        silent = now - self._loop_seen
-        self._tell(None)
-        if silent > max(STALL_NOTICE, self._heartbeat * 1.5) and not self._stalled:
+        if self._unanswered_since is None:
+            self._stalled = self._let_go = False
+            self._unanswered_since = now
+            self._tell(None)
+            return True
+        silent = now - self._unanswered_since
+        if silent > STALL_NOTICE and not self._stalled:
             self._stalled = True
             logger.warning(
                 "the event loop has been blocked for %.1f s; something in an executor does not await:\n%s",
@@ -188,15 +195,17 @@ class LeaseKeeper:
                 self._loop_stack(),
             )
             self._on_stall(silent)
-        if self._stall_limit and silent > self._stall_limit:
+        if not self._stall_limit or silent <= self._stall_limit:
+            return True
+        if not self._let_go:
+            self._let_go = True
             logger.error(
                 "the event loop has been blocked for %.0f s, past the limit of %.0f s: letting the lease go, "
                 "other workers take over",
                 silent,
                 self._stall_limit,
             )
-            return False
-        return True
+        return False
 
     def _tell(self, news: LeaseNews | None) -> None:
         loop = self._loop
@@ -205,8 +214,7 @@ class LeaseKeeper:
         loop.call_soon_threadsafe(self._in_loop, news)
 
     def _in_loop(self, news: LeaseNews | None) -> None:
-        self._loop_seen = time.monotonic()
-        self._stalled = False
+        self._unanswered_since = None
         if news is not None:
             self._on_news(news)
 
