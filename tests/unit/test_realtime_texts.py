@@ -1,4 +1,4 @@
-"""Texts of the real server: values in errors, tokens' problems, times, and values rendered without PostgreSQL."""
+"""Texts of the real server: values in errors, tokens' problems, times, values rendered in Python."""
 
 from __future__ import annotations
 

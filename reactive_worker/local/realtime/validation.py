@@ -34,7 +34,7 @@ def _database_error(error: psycopg.Error) -> str:
     return f"{severity} {error.sqlstate} ({words}) {error.diag.message_primary or error}"
 
 
-class _Refused(Exception):
+class FitError(Exception):
     """A binding does not fit its table; the text is what PostgreSQL would have raised."""
 
 
@@ -96,8 +96,8 @@ class SubscriptionFactory:
                             claims,
                         )
                     )
-            except (_Refused, psycopg.DataError, psycopg.ProgrammingError) as error:
-                reason = str(error) if isinstance(error, _Refused) else _database_error(error)
+            except (FitError, psycopg.DataError, psycopg.ProgrammingError) as error:
+                reason = str(error) if isinstance(error, FitError) else _database_error(error)
                 raise BindingError(
                     f"{prefix} An exception happened so please check your connect parameters:"
                     f" [{binding.describe()}]. Exception: {reason}"
@@ -108,7 +108,7 @@ class SubscriptionFactory:
         cursor = await connection.execute("select exists(select 1 from pg_roles where rolname = %s)", (role,))
         row = await cursor.fetchone()
         if row is None or not row[0]:
-            raise _Refused(f'ERROR 42704 (undefined_object) role "{role}" does not exist')
+            raise FitError(f'ERROR 42704 (undefined_object) role "{role}" does not exist')
 
     async def _compile(
         self, connection: AnyConnection, table: Table, role: str, binding: Binding
@@ -118,45 +118,43 @@ class SubscriptionFactory:
         for condition in binding.filters:
             column = readable.get(condition.column)
             if column is None:
-                raise _Refused(_raised(f"invalid column for filter {condition.column}"))
+                raise FitError(_raised(f"invalid column for filter {condition.column}"))
             names = await self._renderer.type_names(connection, [column.type_oid])
-            compiled.append(await self._fit(connection, condition, column, names[column.type_oid]))
+            compiled.append(await self.fit(connection, condition, column, names[column.type_oid]))
         for name in binding.selected or ():
             if name not in readable:
-                raise _Refused(_raised(f"invalid column for select {name}"))
+                raise FitError(_raised(f"invalid column for select {name}"))
         return tuple(compiled)
 
-    async def _fit(
+    async def fit(
         self, connection: AnyConnection, condition: ParsedFilter, column: TableColumn, type_name: str
     ) -> Filter:
         operator, value = condition.operator, condition.value
         made = Filter(column.name, column.type_oid, type_name, operator, value, condition.negate)
         if operator == "is":
             if value not in IS_WORDS:
-                raise _Refused(_raised("invalid value for is filter: must be null, true, false, or unknown"))
+                raise FitError(_raised("invalid value for is filter: must be null, true, false, or unknown"))
             if value != "null" and type_name != "boolean":
-                raise _Refused(_raised(f"is {value} filter requires a boolean column, got {type_name}"))
+                raise FitError(_raised(f"is {value} filter requires a boolean column, got {type_name}"))
             return made
         if operator in ("like", "ilike", "match", "imatch") and await _pattern_problem(
             connection, column, condition
         ):
-            raise _Refused(
+            raise FitError(
                 _raised(f"operator {operator} requires a text-compatible column type, got {type_name}")
             )
         if operator in ("match", "imatch"):
             await self._check_pattern(connection, condition)
-        cast = type_sql(type_name)
-        if operator == "in":
-            query = sql.SQL(
-                "select array(select x::text from unnest(%s::{}[]) with ordinality as u(x, i) order by i)"
-            )
-        else:
-            query = sql.SQL("select array[(%s::{})::text]")
-        cursor = await connection.execute(query.format(cast), (value,))
+        # What the type prints, as in the log, is what format gives; a cast to text may differ (boolean).
+        listed = sql.SQL("%s::{}[]" if operator == "in" else "array[%s::{}]").format(type_sql(type_name))
+        query = sql.SQL(
+            "select array(select case when x is not null then format('%%s', x) end from unnest({}) as x)"
+        )
+        cursor = await connection.execute(query.format(listed), (value,))
         row = await cursor.fetchone()
         texts: list[str | None] = row[0] if row is not None else []
         if len(texts) > MOST_VALUES:
-            raise _Refused(_raised(f"too many values for `in` filter. Maximum {MOST_VALUES}"))
+            raise FitError(_raised(f"too many values for `in` filter. Maximum {MOST_VALUES}"))
         if compares_by_text(column.type_oid, operator):
             return Filter(
                 made.column, made.type_oid, type_name, operator, value, made.negate, texts=frozenset(texts)
@@ -172,6 +170,6 @@ class SubscriptionFactory:
             await connection.execute("select '' ~ %s", (condition.value,))
         except psycopg.DataError as error:
             problem = error.diag.message_primary or str(error)
-            raise _Refused(
+            raise FitError(
                 _raised(f"invalid regular expression for {condition.operator} filter: {problem}")
             ) from error
