@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
+import logging
 import signal
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reactive_worker.cli import main
+from reactive_worker.settings import Settings
 from reactive_worker.testing.workers import eventually
 from tests.integration.programs import Program
 from tests.support import insert, query
@@ -30,12 +38,25 @@ async def sleep(prompt: str):
 """
 
 
-class Shell:
-    """`reactive-worker ...` as processes with the settings of one Supabase."""
+@dataclass(frozen=True)
+class Ended:
+    """A command that has run to its end."""
 
-    def __init__(self, cwd: Path, environment: dict[str, str]) -> None:
+    stdout: str
+    stderr: str
+
+
+class Shell:
+    """`reactive-worker ...` with the settings of one Supabase.
+
+    Commands that end by themselves run in this process (a Python of their own costs a second each); others,
+    and whatever gets signals, are processes.
+    """
+
+    def __init__(self, cwd: Path, environment: dict[str, str], patch: pytest.MonkeyPatch) -> None:
         self.cwd, self.environment = cwd, environment
         self.started: list[Program] = []
+        self._patch = patch
 
     def start(self, *arguments: str, **environment: str) -> Program:
         command = ["-m", "reactive_worker.cli", *arguments]
@@ -43,11 +64,15 @@ class Shell:
         self.started.append(program)
         return program
 
-    async def run(self, *arguments: str, code: int = 0, **environment: str) -> Program:
+    async def run(self, *arguments: str, code: int = 0, **environment: str) -> Ended:
         """Run to the end, which must have this exit code."""
-        program = self.start(*arguments, **environment)
-        assert await program.wait() == code, (program.stdout, program.stderr)
-        return program
+        out, err = io.StringIO(), io.StringIO()
+        with self._patch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name, value in {**self.environment, **environment}.items():
+                patch.setenv(name, value)
+            found = await asyncio.to_thread(main, arguments)
+        assert found == code, (out.getvalue(), err.getvalue())
+        return Ended(out.getvalue(), err.getvalue())
 
     async def json(self, *arguments: str, code: int = 0) -> list[Any]:
         """The JSON lines of a command."""
@@ -69,21 +94,32 @@ def program_failed(program: Program) -> bool:
 
 
 @pytest.fixture
-def shell(local_supabase: Any, tmp_path: Path) -> Iterator[Shell]:
+def shell(local_supabase: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     (tmp_path / "mine.py").write_text(EXECUTOR)
+    for spec in Settings.__dataclass_fields__.values():
+        for name in spec.metadata["env"]:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     shell = Shell(
         tmp_path,
         {
             "SUPABASE_URL": local_supabase.api_url,
             "SUPABASE_SERVICE_ROLE_KEY": local_supabase.service_role_key,
         },
+        monkeypatch,
     )
     yield shell
+    root.handlers[:] = handlers
+    root.setLevel(level)
     for program in shell.started:
         program.kill()
 
 
-def error_of(program: Program) -> str:
+def error_of(program: Ended) -> str:
     """The one line of complaint."""
     lines = program.stderr.splitlines()
     assert len(lines) == 1, program.stderr
