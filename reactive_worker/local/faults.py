@@ -68,6 +68,12 @@ def _optional_status(value: Any) -> int | None:
     return value
 
 
+def _close_code(value: Any) -> None:
+    known = isinstance(value, int) and (1000 <= value <= 1014 or 3000 <= value <= 4999)
+    if not known or value in (1004, 1005):
+        raise ValueError(f"fault switch drop_sockets: {value!r} is no WebSocket close code")
+
+
 _CHECKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "deaf": (_flag, False),
     "withhold_system_ok": (_flag, False),
@@ -173,8 +179,7 @@ class Faults:
 
     def _action(self, name: str, value: Any) -> Callable[[], None] | None:
         if name == "drop_sockets":
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError("fault switch drop_sockets: must be a WebSocket close code")
+            _close_code(value)
             return lambda: self.drop_sockets(value)
         if name == "system_error_all":
             if not isinstance(value, str):
@@ -199,8 +204,7 @@ class Faults:
         ValueError
             The code cannot be sent: outside 1000-1014 and 3000-4999.
         """
-        if not (1000 <= code <= 1014 or 3000 <= code <= 4999) or code in (1004, 1005):
-            raise ValueError(f"fault switch drop_sockets: {code} is no close code")
+        _close_code(code)
         self._fire(FaultAction("drop_sockets", code=code))
 
     def phx_close_all(self) -> None:

@@ -197,7 +197,7 @@ class Gateway:
             stopping.cancel()
             # First the sockets, with the close code of a server that restarts; then the door.
             await realtime.stop()
-            server.should_exit = True
+            server.leave()
             await serving
             await asyncio.gather(listener, stopping, return_exceptions=True)
             pool.close()
@@ -209,10 +209,24 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Future[None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._leave = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready.set_result(None)
+
+    async def main_loop(self) -> None:
+        # uvicorn's own looks every 0.1 s whether to stop; on_tick renews the Date header.
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 10
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leave.wait(), 1.0)
+
+    def leave(self) -> None:
+        """Stop serving now."""
+        self.should_exit = True
+        self._leave.set()
 
 
 def bind(port: int) -> socket.socket:

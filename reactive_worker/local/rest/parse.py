@@ -101,7 +101,7 @@ class Query:
     on_conflict: tuple[str, ...] | None = None
     #: Arguments of an rpc by GET, in the order of the query string.
     arguments: tuple[tuple[str, str], ...] = ()
-    #: Whether ``select`` was given at all.
+    #: Whether ``select`` says anything.
     selects: bool = False
 
 
@@ -145,7 +145,7 @@ def parse_query(text: str, *, rpc_arguments: bool = False) -> Query:
         columns=_names("columns", single["columns"]) if "columns" in single else None,
         on_conflict=_names("on_conflict", single["on_conflict"]) if "on_conflict" in single else None,
         arguments=tuple(arguments),
-        selects="select" in single,
+        selects=bool(single.get("select", "").strip()),
     )
 
 
