@@ -1,8 +1,8 @@
 """Virtual time and marble diagrams: test your operators on hours of stream, in no time.
 
 A marble diagram is time from left to right, one character a step: ``-`` is nothing, a name is an item, ``|``
-the end, ``#`` an error, ``(a,b)`` several at the step of the bracket (which takes as many steps as it has
-characters); spaces are for the eye only.
+the end, ``#`` an error, ``(a,b)`` several at the step of the bracket. A name or a bracket takes as many steps
+as it has characters, so names are kept apart by ``-``; spaces are for the eye only.
 
 >>> from reactive_worker.streams import dedupe
 >>> time = VirtualTime()
