@@ -157,8 +157,8 @@ class Fold:
 
     def _set_status(self, status: TaskStatus) -> None:
         current = self._task.status
-        # A parked status is stored twice when its executor kept running for a while: once for the readers, once
-        # with the outcome. The same question must not appear in the history because of that.
+        # A parked status is stored twice when its executor kept running for a while: once for the readers,
+        # once with the outcome. The same question must not appear in the history because of that.
         repeated = status.state in INTERRUPTED and current == status
         if current.HasField("message") and not repeated:
             self._task.history.append(current.message)

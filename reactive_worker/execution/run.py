@@ -185,13 +185,7 @@ class TaskRun:
         deadline = self._loop.time() + grace
         tasks: list[asyncio.Task[BaseException | None]] = [] if self._body is None else [self._body]
         if self._stopping is not None and self._stop not in SILENT and queue.outcome is None:
-            snapshot = queue.snapshot()
-            cancel_context = (
-                context.for_cancel(snapshot)
-                if isinstance(context, TodoRequestContext)
-                else TodoRequestContext(self.todo, task=snapshot).for_cancel(snapshot)
-            )
-            asking = self._spawn(lambda: executor.cancel(cancel_context, queue), "cancel")
+            asking = self._spawn(lambda: self._ask(executor, context, queue), "cancel")
             # Half of the grace for being asked, so that a cancel() that hangs leaves execute() time to clean
             # up.
             await asyncio.wait([asking], timeout=grace / 2)
@@ -213,6 +207,12 @@ class TaskRun:
                     self.todo.id,
                     extra=self._extra("cancel_failed"),
                 )
+
+    async def _ask(self, executor: AgentExecutor, context: RequestContext, queue: TodoEventQueue) -> None:
+        snapshot = queue.snapshot()
+        if not isinstance(context, TodoRequestContext):
+            context = TodoRequestContext(self.todo, task=snapshot)
+        await executor.cancel(context.for_cancel(snapshot), queue)
 
     def _conclude(self, queue: TodoEventQueue) -> None:
         if self._stopping is not None:
@@ -262,8 +262,6 @@ class TaskRun:
             if stop == "cancel" and self.outcome is not None:
                 return
             self._stopping = stopping
-        elif self._stop in SILENT:
-            return
         self._stop = stop
         if self._queue is not None:
             if stopping is not None:

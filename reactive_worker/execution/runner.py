@@ -163,9 +163,10 @@ class Runner:
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
         task.cancel()
-        # `asyncio.run` cancels and then awaits every registered task when it ends; one that will not stop would
-        # keep the process alive for ever. It has been reported above, so it may also go without a word.
-        asyncio._unregister_task(task)  # pyright: ignore[reportPrivateUsage] - documented for extending asyncio
+        # `asyncio.run` cancels and then awaits every registered task when it ends; one that will not stop
+        # would keep the process alive for ever. It has been reported above, so it may also go without a word.
+        # (Documented, for those who extend asyncio.)
+        asyncio._unregister_task(task)  # pyright: ignore[reportPrivateUsage]
         task._log_destroy_pending = False  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -220,6 +220,21 @@ async def test_a_conversation_of_five_turns() -> None:
 
 
 @virtual_time
+async def test_a_request_logged_before_the_first_attempt_is_found() -> None:
+    log = LogBook().answered("the client's own words").started()
+    seen: list[str] = []
+
+    async def execute(context: RequestContext, queue: EventQueue) -> None:
+        assert context.current_task is None
+        seen.append(context.get_user_input())
+
+    todo = log.todo()
+    assert todo.attempt == 1
+    await run(execute, todo, load_events=log.load)
+    assert seen == ["the client's own words"]
+
+
+@virtual_time
 async def test_a_rerun_of_the_first_turn_may_still_answer_with_one_message() -> None:
     log = LogBook().started().said(status(WORKING, "starting")).retrying().started()
     ran = await run(publisher(message("forty-two")), log.todo(), load_events=log.load)

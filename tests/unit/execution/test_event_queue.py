@@ -204,3 +204,35 @@ async def test_a_thread_may_hand_the_coroutine_to_our_loop() -> None:
 
     await asyncio.to_thread(speak)
     assert [event.message for event in events] == ["0", "1", "2"]
+
+
+@virtual_time
+async def test_a_concluded_run_cannot_be_lost_any_more() -> None:
+    events: list[TodoEvent] = []
+    queue = make_queue(events)
+    queue.returned()
+    queue.lose("gone")
+    await queue.enqueue_event(status(WORKING))  # Dropped, not refused: the run has ended well.
+    assert [event.outcome is not None for event in events] == [True]
+
+
+async def test_what_a_thread_said_is_not_delivered_after_the_lease_was_lost() -> None:
+    events: list[TodoEvent] = []
+    queue = make_queue(events)
+    thread = threading.Thread(target=queue.enqueue_event, args=(status(WORKING),))
+    thread.start()
+    thread.join()  # Recorded, and its delivery is waiting for this loop.
+    queue.lose("gone")
+    await asyncio.sleep(0)
+    assert events == []
+
+
+async def test_a_thread_may_end_the_run() -> None:
+    events: list[TodoEvent] = []
+    queue = make_queue(events)
+    thread = threading.Thread(target=queue.enqueue_event, args=(status(TaskState.TASK_STATE_COMPLETED),))
+    thread.start()
+    thread.join()
+    queue.returned()
+    await asyncio.sleep(0)
+    assert [str(event.event_type) for event in events] == ["task_completed"]

@@ -164,6 +164,19 @@ def test_the_next_attempt_drops_what_the_abandoned_one_made() -> None:
     assert [item.artifact_id for item in fold.snapshot().artifacts] == ["kept", "gone"]
 
 
+def test_chunks_still_join_after_an_attempt_was_dropped() -> None:
+    fold = make_fold()
+    fold.begin_attempt()
+    fold.apply(artifact("a", "one "))
+    fold.apply(artifact("a", "two", append=True))
+    fold.receive(message("go on"))
+    fold.begin_attempt()
+    fold.apply(artifact("a", " dropped", append=True))
+    fold.begin_attempt()
+    fold.apply(artifact("a", " three", append=True))
+    assert fold.output()["text"] == "one two three"
+
+
 def test_a_snapshot_is_a_copy() -> None:
     fold = make_fold()
     before = fold.snapshot()

@@ -254,14 +254,12 @@ async def test_an_executor_that_will_not_stop_is_left_behind(caplog: pytest.LogC
 
 @virtual_time
 async def test_a_cancel_that_came_before_the_start_never_executes() -> None:
-    async def on_cancel(context: RequestContext, queue: EventQueue) -> None:
-        assert isinstance(context, TodoRequestContext)
-        assert context.stop_requested
-
-    executor = Scripted(hang, on_cancel)
+    executor = Scripted(hang)
     ran = await run(executor, make_todo(cancel_requested_at=START.isoformat()))
     assert executor.executed == []
-    assert len(executor.cancelled) == 1
+    (context,) = executor.cancelled
+    assert isinstance(context, TodoRequestContext)
+    assert context.stop_requested
     assert ran.types == ["task_cancelled"]
     assert now() == 0
 
@@ -306,6 +304,33 @@ async def test_a_cancel_after_the_end_does_nothing() -> None:
     await task_run.wait()
     assert executor.cancelled == []
     assert ran.types == ["task_completed"]
+
+
+@virtual_time
+async def test_a_cancel_that_comes_when_execute_has_returned_is_too_late() -> None:
+    ran = Ran()
+
+    async def execute(context: RequestContext, queue: EventQueue) -> None:
+        asyncio.get_running_loop().call_soon(cancel, task_run)
+
+    executor = Scripted(execute)
+    task_run = make_runner(executor).start(make_todo(), ran.events.append)
+    await task_run.wait()
+    assert ran.types == ["task_completed"]
+    assert executor.cancelled == []
+
+
+@virtual_time
+async def test_a_context_class_that_cannot_be_cancelled_is_like_a_cancel_that_raises(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Mine(TodoRequestContext):
+        def for_cancel(self, task: Any) -> Any:
+            raise TypeError("no copies")
+
+    ran = await run(Scripted(hang), act=after(1, cancel), context_factory=Mine)
+    assert ran.outcome.kind == "cancelled"
+    assert "no copies" in caplog.text
 
 
 @virtual_time
@@ -398,6 +423,13 @@ async def test_a_stubborn_executor_times_out_after_the_grace() -> None:
 
 
 @virtual_time
+async def test_a_task_that_ends_in_time_leaves_no_timer_behind() -> None:
+    await run(Scripted(), make_todo(timeout_seconds=86_400))
+    loop: Any = asyncio.get_running_loop()
+    assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
+
+@virtual_time
 async def test_a_time_out_ends_clean_up_that_never_ends() -> None:
     async def execute(context: RequestContext, queue: EventQueue) -> None:
         await updater(queue).complete()
@@ -479,6 +511,22 @@ async def test_losing_while_the_history_is_loading_runs_nothing() -> None:
     assert executor.executed == []
     assert ran.events == []
     assert now() == 1
+
+
+@virtual_time
+async def test_losing_in_the_moment_the_history_fails_writes_nothing() -> None:
+    loaded: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+    async def act(task_run: TaskRun) -> None:
+        await asyncio.sleep(1)
+        loaded.set_exception(RuntimeError("refused"))
+        task_run.lose()
+
+    async def load(todolist_id: str) -> list[Any]:
+        return await loaded
+
+    ran = await run(Scripted(), make_todo(attempt=2), act=act, load_events=load)
+    assert ran.events == []
 
 
 @virtual_time

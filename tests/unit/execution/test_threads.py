@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import subprocess
 import sys
 import threading
@@ -92,6 +93,35 @@ async def test_the_first_cancellation_waits_and_the_second_leaves_the_thread_beh
                 await task
     finally:
         release.set()
+
+
+async def test_a_thread_left_behind_that_fails_later_complains_to_nobody() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    entered, release, thread = threading.Event(), threading.Event(), list[threading.Thread]()
+
+    def block() -> None:
+        thread.append(threading.current_thread())
+        entered.set()
+        release.wait(60)
+        raise ValueError("too late")
+
+    task = asyncio.create_task(run_blocking(block))
+    async with asyncio.timeout(20):
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert task.cancelled()
+        release.set()
+        # The thread is free for the next call when it has handed its failure over.
+        while await run_blocking(threading.current_thread) is not thread[0]:
+            pass
+    del task
+    gc.collect()
+    assert complaints == []
 
 
 def test_a_thread_left_behind_does_not_keep_the_process_alive() -> None:
