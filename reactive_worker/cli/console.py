@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -20,6 +21,9 @@ _STYLES = {
     "magenta": "35",
     "cyan": "36",
 }
+
+_STYLING = re.compile(r"\x1b\[[0-9;]*m")
+_NUMBER = re.compile(r"-?[\d,]+(/\d+)?")
 
 #: How a status looks in every list.
 STATUS_STYLE = {
@@ -72,9 +76,14 @@ class Console:
         for row in cells:
             for index, cell in enumerate(row):
                 widths[index] = max(widths[index], width(cell))
-        self._write(self.style("dim", _line(heads, widths)))
+        numeric = {
+            index
+            for index in range(len(heads))
+            if cells and all(_NUMBER.fullmatch(_STYLING.sub("", row[index])) for row in cells)
+        }
+        self._write(self.style("dim", _line(heads, widths, numeric)))
         for row in cells:
-            self._write(_line(row, widths))
+            self._write(_line(row, widths, numeric))
 
     def error(self, message: str) -> None:
         """One line on standard error, whatever the message holds."""
@@ -153,8 +162,12 @@ def duration(seconds: float | None) -> str:
     return f"{value // 86_400:.0f} d {value % 86_400 // 3600:.0f} h"
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cell + " " * (wide - width(cell)) for cell, wide in zip(cells, widths, strict=True)]
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Container[int]) -> str:
+    """Cells padded to `widths`; numbers stand to the right."""
+    padded: list[str] = []
+    for index, (cell, wide) in enumerate(zip(cells, widths, strict=True)):
+        room = " " * (wide - width(cell))
+        padded.append(room + cell if index in numeric else cell + room)
     return "  ".join(padded).rstrip()
 
 

@@ -57,10 +57,16 @@ def _demo(args: argparse.Namespace, console: Console) -> int:
     quiet_logging(args)
     from reactive_worker.cli.demo_view import DemoView
 
-    return asyncio.run(_run(args, DemoView(console), texts))
+    view = DemoView(console)
+    try:
+        events = asyncio.run(_run(args, view, texts))
+    finally:
+        view.finish()
+    return _summary(view, events)
 
 
 async def _run(args: argparse.Namespace, view: DemoView, texts: Sequence[Piece]) -> int:
+    """Everything that is shown while it happens; returns how many events were stored."""
     from reactive_worker.client import TaskClient
     from reactive_worker.local import LocalSupabase
 
@@ -74,9 +80,7 @@ async def _run(args: argparse.Namespace, view: DemoView, texts: Sequence[Piece])
             waiting = max(1, len(texts) // 3)
             await _submit(client, view, texts[:waiting])
             await _work(client, view, texts[waiting:], supabase)
-            events = [len(await client.get_events(id)) for id in view.tasks]
-    view.finish()
-    return _summary(view, sum(events))
+            return sum([len(await client.get_events(id)) for id in view.tasks])
 
 
 async def _work(client: TaskClient, view: DemoView, texts: Sequence[Piece], supabase: Any) -> None:

@@ -16,13 +16,13 @@ _CHATTY = ("httpx", "httpcore", "hpack", "websockets", "uvicorn", "a2a", "asynci
 
 
 class PlainFormatter(logging.Formatter):
-    """``12:00:01.250  INFO     worker    claimed 3 tasks``."""
+    """``12:00:01.250  INFO     session         worker host-1 is registered ...``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback where there is one."""
         moment = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
         name = record.name.removeprefix("reactive_worker.")
-        line = f"{moment}  {record.levelname:<7}  {name:<10}  {record.getMessage()}"
+        line = f"{moment}  {record.levelname:<7}  {name:<14}  {record.getMessage()}"
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
         if record.stack_info:

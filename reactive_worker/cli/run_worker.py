@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ from reactive_worker.cli.options import Commands, add_command, add_connection
 from reactive_worker.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from reactive_worker.models import TodoEvent
     from reactive_worker.settings import Settings
+
+logger = logging.getLogger("reactive_worker.run")
 
 _DESCRIPTION = """\
 Run a worker: it claims pending tasks of its agent types and runs EXECUTOR for each.
@@ -38,6 +42,15 @@ _NUMBERS = (
     ("--stall-limit", float, "SECONDS", "a blocked event loop keeps its lease; 0 = for ever (600)"),
     ("--probe-interval", float, "SECONDS", "between probes of Realtime (60)"),
 )
+
+#: How a run ended, in words. Whether a failed run is tried again is the database's decision.
+_ENDS = {
+    "completed": "completed",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "input_required": "waits for an answer",
+    "retry": "run failed",
+}
 
 
 def add(commands: Commands) -> None:
@@ -91,10 +104,28 @@ def _run(args: argparse.Namespace, console: Console) -> int:
 
     async def main() -> bool:
         worker = Worker(executors=executors, settings=settings)
+        worker.events.subscribe(on_next=_log_end)
         await worker.run()
         return worker.interrupted
 
     return 130 if asyncio.run(main()) else 0
+
+
+def _log_end(event: TodoEvent) -> None:
+    """One line for each run that has ended: what a person following the log looks for."""
+    outcome = event.outcome
+    if outcome is None:
+        return
+    extra = {"todolist_id": event.todolist_id, "attempt": event.attempt, "outcome": outcome.kind}
+    well = outcome.kind in ("completed", "input_required")
+    logger.log(
+        logging.INFO if well else logging.WARNING,
+        "task %s: %s%s",
+        event.todolist_id,
+        _ENDS[outcome.kind],
+        f", {outcome.error.get('type')}: {outcome.error.get('message')}" if outcome.error else "",
+        extra=extra,
+    )
 
 
 def _settings(args: argparse.Namespace) -> Settings:

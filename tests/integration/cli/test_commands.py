@@ -181,7 +181,7 @@ async def test_submit_prints_the_id_and_tasks_lists_it(shell: Shell, local_supab
     listing = await shell.run("tasks")
     heads, line = listing.stdout.splitlines()
     assert heads.split() == ["id", "agent", "type", "status", "prio", "runs", "age", "prompt"]
-    assert line.startswith(f"{id}  test        pending  3     0     ")
+    assert line.startswith(f"{id}  test        pending     3     0  ")
     assert (await shell.run("tasks", "--status", "failed")).stdout == "no tasks with status failed\n"
 
 
@@ -207,9 +207,10 @@ async def test_submit_and_wait_with_a_worker(shell: Shell) -> None:
 
 
 async def test_waiting_for_a_failed_task_ends_with_1(shell: Shell) -> None:
-    await shell.worker("mine:fail")
+    worker = await shell.worker("mine:fail")
     program = await shell.run("submit", "test", "x", "--max-failures", "1", "--wait", code=1)
     assert "RuntimeError: no voice" in program.stdout
+    assert "run failed, RuntimeError: no voice" in worker.stderr
     assert program.stderr == ""
 
 

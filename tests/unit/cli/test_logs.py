@@ -15,7 +15,7 @@ def record(**extra: object) -> logging.LogRecord:
 
 
 def test_a_line_for_people_drops_our_own_prefix() -> None:
-    assert PlainFormatter().format(record()).endswith("INFO     worker      claimed 3")
+    assert PlainFormatter().format(record()).endswith("INFO     worker          claimed 3")
 
 
 def test_a_json_line_carries_what_was_passed_as_extra() -> None:
