@@ -53,6 +53,7 @@ class Plan:
     candidates: CandidatesHook | None
     events: EventsHook | None
     priority_key: Callable[[Candidate], Any] | None
+    order: streams.Order | None
     context_factory: Callable[..., Any] | None
 
 
@@ -82,9 +83,11 @@ class Session:
         self._idle = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._claims = 0
+        self._returning: asyncio.Task[None] | None = None
         self._registering: asyncio.Task[None] | None = None
         self._runner = self._make_runner()
-        self._pipeline = self._make_pipeline()
+        self.pipeline = self._make_pipeline()
         self._push = self._make_push()
         self._lease = self._make_lease()
 
@@ -127,7 +130,7 @@ class Session:
         """Work until stopped; returns the exception of a duty that died, if one did."""
         await self._push.start()
         self._lease.start()
-        self._pipeline.start()
+        self.pipeline.start()
         on_ready()
         try:
             return await self._watch()
@@ -137,7 +140,7 @@ class Session:
             finally:
                 await self._push.stop()
                 await self._lease.stop()
-                self._pipeline.dispose()
+                self.pipeline.dispose()
                 await self._leave()
 
     # -- parts -----------------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ class Session:
         types = sorted(plan.executors)
         pipeline = Pipeline(
             agent_types=types,
-            sweep=lambda: self._store.sweep(plan.id, types, SWEEP_LIMIT),
+            sweep=lambda wanted: self._store.sweep(plan.id, wanted, SWEEP_LIMIT),
             claim=self._claim,
             run=lambda todo: to_observable(self._runner, todo),
             store=self._delivery.store_batch,
@@ -172,6 +175,7 @@ class Session:
             candidates=plan.candidates,
             events=plan.events,
             key=plan.priority_key,
+            order=plan.order,
             on_swept=self._swept,
             on_stored=self._stored,
             on_lost=self._lost,
@@ -182,7 +186,7 @@ class Session:
         return pipeline
 
     def _make_push(self) -> PushChannel:
-        plan, settings, pipeline = self.plan, self.plan.settings, self._pipeline
+        plan, settings, pipeline = self.plan, self.plan.settings, self.pipeline
         return PushChannel(
             settings.url,
             settings.key,
@@ -224,7 +228,7 @@ class Session:
     async def _watch(self) -> BaseException | None:
         """Wait for `stop`, or for a duty to die; a dead duty must never look like a healthy worker."""
         stopping = asyncio.ensure_future(self._stopping.wait())
-        duties = [self._pipeline.failed, *self._push.duties]
+        duties = [self.pipeline.failed, *self._push.duties]
         try:
             while True:
                 await asyncio.wait([stopping, *duties], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
@@ -241,12 +245,15 @@ class Session:
     # -- tasks -----------------------------------------------------------------------------------------------
 
     async def _claim(self, offered: Sequence[Candidate], want: int) -> ClaimResult:
+        self._claims += 1
         try:
             result = await self._store.claim(self.plan.id, [candidate.id for candidate in offered], want)
         except WorkerExpiredError:
             # After an outage every lease has run out; a heartbeat renews ours if nobody has swept yet.
             self._lease.beat_now()
             raise
+        finally:
+            self._claims -= 1
         for todo in result.claimed:
             self.registry.hold(todo)
             self._idle.clear()
@@ -279,7 +286,7 @@ class Session:
                 self.registry.drop(event.todolist_id, event.attempt)
                 if event.outcome.kind == "retry":
                     # The row is due again soon: the sweep finds out when.
-                    self._pipeline.kicks.on_next(None)
+                    self.pipeline.kicks.on_next(None)
         self._check_idle()
 
     def _lost(self, ids: Collection[str]) -> None:
@@ -327,7 +334,29 @@ class Session:
         # Ended runs are left alone: their end was stored after the heartbeat was sampled.
         self._stop_lost(news.lost)
         self._check_idle()
+        self._return_strays(news.stray)
         self._obey(news.desired_state)
+
+    def _return_strays(self, stray: Collection[tuple[str, int]]) -> None:
+        """Hand back rows whose claim was answered into the void: ours in the database, run by nobody."""
+        # A claim under way may be about to tell us of them; what went to the spool is not ours to give away.
+        if (
+            self._delivery.has_given_up
+            or self._claims
+            or (self._returning is not None and not self._returning.done())
+        ):
+            return
+        nobodys = [(id, attempt) for id, attempt in stray if self.registry.get(id, attempt) is None]
+        if nobodys:
+            logger.warning("%d task(s) were claimed but never arrived here: handing them back", len(nobodys))
+            self._returning = asyncio.create_task(self._hand_back(nobodys))
+
+    async def _hand_back(self, runs: Collection[tuple[str, int]]) -> None:
+        try:
+            await self._store.release(self.plan.id, runs)
+        except ReactiveWorkerError as error:
+            # The next heartbeat names them again.
+            logger.warning("could not hand tasks back: %s", error)
 
     def _register_again(self, why: str) -> None:
         if self._registering is not None and not self._registering.done():
@@ -355,14 +384,14 @@ class Session:
         if desired_state == "draining":
             logger.info("asked to drain: stopping")
             self.stop()
-        elif (paused := desired_state == "paused") != self._pipeline.paused.value:
+        elif (paused := desired_state == "paused") != self.pipeline.paused.value:
             logger.info("paused" if paused else "resumed")
-            self._pipeline.paused.on_next(paused)
+            self.pipeline.paused.on_next(paused)
 
     # -- the end ---------------------------------------------------------------------------------------------
 
     async def _shut_down(self) -> None:
-        self._pipeline.stop_claiming()
+        self.pipeline.stop_claiming()
         await self._drain()
         unfinished = self._runner.runs
         for run in unfinished:
@@ -373,9 +402,9 @@ class Session:
         back = [(held.todo.id, held.todo.attempt) for held in self.registry.running()]
         for id, attempt in back:
             self.registry.drop(id, attempt)
-        flushed = await self._pipeline.flush(FLUSH_TIMEOUT)
+        flushed = await self.pipeline.flush(FLUSH_TIMEOUT)
         if not flushed and self._delivery.give_up():
-            flushed = await self._pipeline.flush(FLUSH_TIMEOUT * 2)
+            flushed = await self.pipeline.flush(FLUSH_TIMEOUT * 2)
         if not flushed:
             logger.error(
                 "the end of %d task(s) could not be delivered within %g s; they run again elsewhere",
@@ -384,10 +413,7 @@ class Session:
             )
         if back:
             logger.info("handing back %d unfinished task(s)", len(back))
-            try:
-                await self._store.release(self.plan.id, back)
-            except ReactiveWorkerError as error:
-                logger.error("could not hand tasks back, they return when the lease ends: %s", error)
+            await self._hand_back(back)
 
     async def _drain(self) -> None:
         self._idle.clear()
@@ -402,8 +428,9 @@ class Session:
             now.cancel()
 
     async def _leave(self) -> None:
-        if self._registering is not None:
-            self._registering.cancel()
+        for task in (self._registering, self._returning):
+            if task is not None:
+                task.cancel()
         if self._delivery.has_given_up:
             # Unregistering hands back what this worker holds, finished tasks in the spool included.
             logger.warning("not unregistering: ended tasks wait in %s", self.plan.settings.spool)

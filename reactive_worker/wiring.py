@@ -87,7 +87,7 @@ class Pipeline:
         self,
         *,
         agent_types: Collection[str],
-        sweep: Callable[[], Awaitable[SweepResult]],
+        sweep: Callable[[Sequence[str]], Awaitable[SweepResult]],
         claim: Callable[[Sequence[Candidate], int], Awaitable[ClaimResult]],
         run: Callable[[Todo], Observable[TodoEvent]],
         store: Callable[[Sequence[TodoEvent]], Awaitable[streams.BatchResult]],
@@ -101,6 +101,7 @@ class Pipeline:
         candidates: CandidatesHook | None = None,
         events: EventsHook | None = None,
         key: Callable[[Candidate], Any] | None = None,
+        order: streams.Order | None = None,
         on_swept: Callable[[SweepResult], None] = lambda result: None,
         on_stored: Callable[[streams.StoredBatch], None] = lambda batch: None,
         on_lost: Callable[[Collection[str]], None] = lambda ids: None,
@@ -116,6 +117,10 @@ class Pipeline:
         self.kicks: Subject[Any] = Subject()
         #: True: no more claims.
         self.paused: BehaviorSubject[bool] = BehaviorSubject(False)
+        #: Ids that need not be offered any more: claimed, or no longer pending.
+        self.settled: Subject[Collection[str]] = Subject()
+        #: Ids whose run here has ended, and dead ones.
+        self.finished: Subject[Collection[str]] = Subject()
         #: Everything the executors say, hot; numbered only once it is stored.
         self.events: Subject[TodoEvent] = Subject()
         #: Events into the sink, whoever made them.
@@ -129,12 +134,13 @@ class Pipeline:
         self._failed: asyncio.Future[None] = self._loop.create_future()
 
         self._types = frozenset(agent_types)
+        self._full: frozenset[str] = frozenset()
         source = self._candidates(sweep, clock, polling_interval, sweep_interval, on_swept)
         self._events_out: Subject[TodoEvent] = Subject()
         self._build_events(events)
         self._build_sink(store, first_seq, is_retryable, on_stored, on_lost, on_unstorable, on_pressure)
         offered = source.pipe(self._hooked(candidates, "candidates="))
-        self._dispatched = self._dispatch(offered, claim, run, concurrency, per_type, key)
+        self._dispatched = self._dispatch(offered, claim, run, concurrency, per_type, key, order)
 
     @property
     def failed(self) -> asyncio.Future[None]:
@@ -152,7 +158,7 @@ class Pipeline:
         )
 
     def stop_claiming(self) -> None:
-        """No more claims, no more sweeps; running tasks go on and their events are stored."""
+        """No more claims; running tasks go on and their events are stored."""
         self.paused.on_next(True)
 
     async def flush(self, timeout: float) -> bool:
@@ -176,14 +182,14 @@ class Pipeline:
 
     def _candidates(
         self,
-        sweep: Callable[[], Awaitable[SweepResult]],
+        sweep: Callable[[Sequence[str]], Awaitable[SweepResult]],
         clock: Clock,
         polling_interval: float,
         sweep_interval: float,
         on_swept: Callable[[SweepResult], None],
     ) -> Observable[Candidate]:
         self._sweeps: Subject[SweepResult] = Subject()
-        self._forget: Subject[Collection[tuple[str, int]]] = Subject()
+        self._forget: Subject[Collection[tuple[str, int] | str]] = Subject()
 
         def swept(result: SweepResult) -> None:
             clock.set(result.now)
@@ -197,7 +203,7 @@ class Pipeline:
             streams.hold_until_due(now=clock.now, capacity=CAPACITY),
         )
         polled = streams.polling_sweep(
-            lambda: observe(sweep),
+            lambda: observe(lambda: sweep(self._with_room())),
             polling_interval=polling_interval,
             sweep_interval=sweep_interval,
             healthy=self.healthy.pipe(ops.distinct_until_changed()),
@@ -206,6 +212,13 @@ class Pipeline:
             on_error=lambda error: self._on_error("a sweep failed; trying again", error),
         )
         return rx.merge(pushed, polled)
+
+    def _note_room(self, demand: Demand) -> None:
+        self._full = frozenset(kind for kind, room in demand.per_type.items() if room < 1)
+
+    def _with_room(self) -> list[str]:
+        """Types worth sweeping: rows of one at its limit would fill the sweep and hide all others."""
+        return sorted(self._types - self._full) or sorted(self._types)
 
     def _hooked(
         self, hook: Callable[[Observable[T]], Observable[T]] | None, name: str
@@ -226,13 +239,21 @@ class Pipeline:
         concurrency: int,
         per_type: Mapping[str, int] | None,
         key: Callable[[Candidate], Any] | None,
+        order: streams.Order | None,
     ) -> Observable[TodoEvent]:
         demand: Subject[Demand] = Subject()
-        settled: Subject[Collection[str]] = Subject()
+        demand.subscribe(self._note_room)
+        # A row that ended here may come back as it was: retried, or released without a claim in between.
+        self.finished.subscribe(self._forget.on_next)
 
         def dropped(candidates: Sequence[Candidate]) -> None:
             # Not forgotten, they would be taken for known and dropped when a later sweep offers them again.
             self._forget.on_next([candidate.key for candidate in candidates])
+
+        def unranked(candidate: Candidate, error: Exception) -> None:
+            self._forget.on_next([candidate.key])
+            what = f"priority_key raised for task {candidate.id}; a later sweep offers it again"
+            self._on_error(what, error)
 
         def failed(todo: Todo | None, error: BaseException) -> None:
             what = "a claim failed; trying again" if todo is None else f"task {todo.id} could not be run"
@@ -242,16 +263,15 @@ class Pipeline:
             streams.dedupe(ttl=600.0, capacity=CAPACITY * 4, forget=self._forget),
             streams.prioritise(
                 demand,
-                settled,
+                self.settled,
                 key=key,
+                order=order,
                 capacity=CAPACITY,
                 window=WINDOW,
                 sweeps=self._sweeps,
                 on_low=lambda: self.kicks.on_next(None),
                 on_dropped=dropped,
-                on_error=lambda candidate, error: self._on_error(
-                    f"priority_key raised for task {candidate.id}; a later sweep offers it again", error
-                ),
+                on_error=unranked,
             ),
             streams.dispatch(
                 lambda candidates, want: observe(lambda: claim(candidates, want)),
@@ -259,7 +279,8 @@ class Pipeline:
                 concurrency=concurrency,
                 per_type=per_type,
                 demand=demand,
-                settled=settled,
+                settled=self.settled,
+                finished=self.finished,
                 paused=self.paused,
                 on_error=failed,
             ),

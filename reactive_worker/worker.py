@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from a2a.server.agent_execution import AgentExecutor
 from reactivex import Observable
 from reactivex.subject import Subject
 
+from reactive_worker import streams
 from reactive_worker.errors import ConfigurationError, SchemaMissingError, WorkerStoppedError
 from reactive_worker.models import Candidate, PushHealth, PushState, Todo, TodoEvent
 from reactive_worker.session import Plan, Session
@@ -54,6 +55,8 @@ class ReactiveWorker:
         Composes your operators over what executors say, before it is stored.
     priority_key:
         Sort key of a candidate, smallest first; by default highest priority, then oldest.
+    order:
+        How candidates are ranked when one key is not enough: `streams.fair_by`.
     context_factory:
         Makes the request context of a task: ``context_factory(todo, task=..., message=...)``.
     handle_signals:
@@ -78,6 +81,7 @@ class ReactiveWorker:
         candidates: CandidatesHook | None = None,
         events: EventsHook | None = None,
         priority_key: Callable[[Candidate], Any] | None = None,
+        order: streams.Order | None = None,
         context_factory: Callable[..., Any] | None = None,
         handle_signals: bool = True,
         **options: Any,
@@ -103,10 +107,13 @@ class ReactiveWorker:
             candidates=candidates,
             events=events,
             priority_key=priority_key,
+            order=order,
             context_factory=context_factory,
         )
         self._handle_signals = handle_signals
         self._events: Subject[TodoEvent] = Subject()
+        self._started: Subject[Collection[str]] = Subject()
+        self._finished: Subject[Collection[str]] = Subject()
         self._ready = asyncio.Event()
         self._stops = 0
         self._session: Session | None = None
@@ -117,6 +124,16 @@ class ReactiveWorker:
     def events(self) -> Observable[TodoEvent]:
         """Everything the executors say, hot, after the `events=` operators."""
         return self._events
+
+    @property
+    def started(self) -> Observable[Collection[str]]:
+        """Ids of rows claimed here or elsewhere, as `streams.limit_concurrency` takes them; hot."""
+        return self._started
+
+    @property
+    def finished(self) -> Observable[Collection[str]]:
+        """Ids of rows that no longer run here, as `streams.limit_concurrency` takes them; hot."""
+        return self._finished
 
     @property
     def health(self) -> PushHealth:
@@ -156,6 +173,8 @@ class ReactiveWorker:
             store = TodoStore(connection)
             await _check_schema(store)
             session = self._session = Session(self._plan, store, self._events.on_next)
+            session.pipeline.settled.subscribe(self._started.on_next)
+            session.pipeline.finished.subscribe(self._finished.on_next)
             # Before anything is swept: what an earlier worker kept must find its rows unclaimed by others.
             await session.deliver_spooled()
             await session.register()

@@ -105,7 +105,7 @@ class Connection:
         def build() -> Any:
             query = self._client.table(table).select(columns)
             if self._owned:
-                # postgrest would try again for 7 s in silence; who waits out outages here says so and goes on.
+                # postgrest would retry for 7 s in silence; who waits out outages here says so and goes on.
                 query = query.retry(False)
             for column, operator, value in filters:
                 query = query.filter(column, operator, value)

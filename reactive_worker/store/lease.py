@@ -36,6 +36,8 @@ class LeaseNews:
     known: bool
     cancel: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    #: ``(id, attempt)`` of rows the database says are ours and that were not in flight when asked.
+    stray: tuple[tuple[str, int], ...] = ()
     desired_state: str = "running"
 
 
@@ -173,6 +175,7 @@ class LeaseKeeper:
                 known=bool(data["known"]),
                 cancel=tuple(str(id) for id in data.get("cancel") or ()),
                 lost=tuple(str(id) for id in data.get("lost") or ()),
+                stray=tuple((str(row["id"]), int(row["attempt"])) for row in data.get("stray") or ()),
                 desired_state=str(data.get("desired_state") or "running"),
             )
         )

@@ -72,7 +72,7 @@ class TodoStore:
         return [TodoEvent.from_row(row) for row in rows]
 
     async def all_events(self, id: str, after: int = 0) -> list[TodoEvent]:
-        """Read every event of a task with ``seq > after``, page by page (max_rows caps one answer silently)."""
+        """Read all events of a task with ``seq > after``, in pages (max_rows caps one answer silently)."""
         found: list[TodoEvent] = []
         while True:
             page = await self.events(id, after=found[-1].seq or 0 if found else after)

@@ -106,6 +106,7 @@ declare
   v_known boolean;
   v_cancel jsonb;
   v_lost jsonb;
+  v_stray jsonb;
 begin
   perform reactive_worker_private.check_runs('p_in_flight', p_in_flight);
 
@@ -128,7 +129,20 @@ begin
   into v_cancel, v_lost
   from runs r;
 
+  -- Held by this worker, and it does not know: the answer to a claim was lost on its way. Nobody runs these, and a
+  -- living worker's tasks are never swept; the worker hands them back once it has no claim under way.
+  select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'attempt', s.attempt)), '[]') into v_stray
+  from (
+    select t.id, t.attempt from public.todolist t
+    where t.agent_status = 'in_progress' and t.worker_id = p_worker_id
+      and not exists (
+        select from jsonb_to_recordset(p_in_flight) as r (id uuid, attempt integer)
+        where r.id = t.id and r.attempt = t.attempt)
+    limit 1000
+  ) s;
+
   return jsonb_build_object(
+    'stray', v_stray,
     'known', v_known, 'now', v_now, 'lease_until', case when v_known then v_lease_until end,
     'desired_state', (select m.desired_state from public.worker_mailbox m where m.worker_id = p_worker_id),
     'cancel', v_cancel, 'lost', v_lost);

@@ -141,7 +141,7 @@ async def test_what_raises_costs_one_row_and_one_error(
         await insert(local_supabase.db_url, ["unlucky"], priority=13)
         await eventually(lambda: "I do not like 13" in caplog.text)
         assert worker._session is not None
-        worker._session._pipeline.records.on_next({"id": "no uuid", "agent_type": "test"})
+        worker._session.pipeline.records.on_next({"id": "no uuid", "agent_type": "test"})
         rows = await insert(local_supabase.db_url, ["bad"], input_data={"fail": "on purpose"})
         await query(local_supabase.db_url, "update todolist set max_failures = 1 where id = %s", rows[0])
         await insert(local_supabase.db_url, ["good"])
