@@ -113,6 +113,8 @@ class CompletionWatch:
                         "reactive-worker-wait",
                         [_BINDING],
                         on_change=self._heard,
+                        # What ended before the subscription is told to nobody: look once more.
+                        on_ready=self._look_now,
                     )
                     await link.start()
                 if min(waiter.due for waiter in pending) <= now:
@@ -164,6 +166,11 @@ class CompletionWatch:
                 waited = now - waiter.began
                 waiter.due = now + min(POLL_MOST, max(POLL_FIRST, waited * POLL_SHARE))
         return 0
+
+    def _look_now(self) -> None:
+        for waiter in self._waiters:
+            waiter.due = 0.0
+        self._wake.set()
 
     def _heard(self, change: Change) -> None:
         id = change.record.get("todolist_id")

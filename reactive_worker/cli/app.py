@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -65,6 +66,10 @@ def run(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets its number; that must not end a command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     console = Console(json_output=bool(getattr(args, "json", False)))
     debug = str(getattr(args, "log_level", None) or os.environ.get("LOG_LEVEL", "")).upper() == "DEBUG"
     handler: Handler = args.handler

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reactive_worker.client import TaskClient
+from reactive_worker.completion import CompletionWatch
 from reactive_worker.errors import (
     InvalidKeyError,
     PermissionDeniedError,
@@ -20,6 +21,7 @@ from reactive_worker.errors import (
 )
 from reactive_worker.models import TodoEvent, TodoStatus
 from reactive_worker.monitor import Monitor
+from reactive_worker.store.realtime import RealtimeLink
 from reactive_worker.submission import NewTask
 from reactive_worker.testing.workers import eventually, running_worker
 from supabase import Client, create_async_client, create_client
@@ -97,7 +99,7 @@ async def test_a_wait_that_takes_too_long_says_so(client: TaskClient) -> None:
         await client.wait_for_completion(id, timeout=0.2)
 
 
-async def test_a_thousand_waiters_are_one_poll(client: TaskClient, local_supabase: Any) -> None:
+async def test_many_waiters_share_one_poll(client: TaskClient, local_supabase: Any) -> None:
     ids = await client.submit_many([NewTask("test", f"n{n}") for n in range(200)])
     waiting = asyncio.gather(*(client.wait_for_completion(id, timeout=60) for id in ids))
     async with running_worker(local_supabase, Echo(), settings={"concurrency": 50}):
@@ -272,3 +274,36 @@ async def test_the_tail_shows_new_events_of_all_tasks(client: TaskClient, local_
         await client.retry_task(new)
         await asyncio.wait_for(watching, 30)
     assert seen == [(old, "task_cancelled"), (new, "task_cancelled"), (new, "task_retried")]
+
+
+async def test_realtime_alone_ends_a_wait(
+    client: TaskClient, local_supabase: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One look at the start, then never again by itself.
+    monkeypatch.setattr("reactive_worker.completion.PUSH_AFTER", 0.0)
+    monkeypatch.setattr("reactive_worker.completion.POLL_FIRST", 3600.0)
+    monkeypatch.setattr("reactive_worker.completion.POLL_MOST", 3600.0)
+    links: list[RealtimeLink] = []
+
+    class Noted(RealtimeLink):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            links.append(self)
+
+    monkeypatch.setattr(client, "_completion", CompletionWatch(Noted))
+    id = await client.submit_task("test", "p")
+    waiting = asyncio.create_task(client.wait_for_completion(id, timeout=60))
+    await eventually(lambda: links and links[0].subscriptions)
+    await client.cancel_task(id)
+    assert (await waiting).agent_status is TodoStatus.CANCELLED
+
+
+async def test_realtime_alone_feeds_a_stream(
+    client: TaskClient, local_supabase: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reactive_worker.follow.POLL_FIRST", 3600.0)
+    monkeypatch.setattr("reactive_worker.follow.POLL_MOST", 3600.0)
+    id = await client.submit_task("test", "abc", {"sleep": 0.2})
+    reading = asyncio.create_task(ids_of(client, id))
+    async with running_worker(local_supabase, Echo()):
+        assert len(await asyncio.wait_for(reading, 60)) == len(await client.get_events(id))
