@@ -73,6 +73,8 @@ class ChangePoller:
         self._stream: ReplicationStream | None = None
         self._commit_time = 0
         self._read_lsn = 0
+        #: Changes dealt with so far: delivered, of no interest to anybody, or thrown away.
+        self.handled = 0
 
     @property
     def running(self) -> bool:
@@ -204,6 +206,7 @@ class ChangePoller:
                 except Exception:
                     # Whatever is wrong with these changes, later ones must not pay for it.
                     log.exception("%d changes could not be judged and are not delivered", len(batch))
+                self.handled += len(batch)
                 if busy := self._busy_interval():
                     await asyncio.sleep(busy)
             self._arrived.clear()

@@ -81,6 +81,11 @@ class RealtimeServer:
             socket.close(_RESTARTING)
         await self._core.close()
 
+    @property
+    def changes_handled(self) -> int:
+        """How many changes of subscribed tables were read from the log and dealt with so far."""
+        return self._core.poller.handled
+
     def routes(self) -> list[BaseRoute]:
         """Everything below ``/realtime/v1``, for a Starlette application."""
         routes: list[BaseRoute] = [WebSocketRoute(f"{PREFIX}/websocket", self.endpoint)]

@@ -68,8 +68,6 @@ class ReplicationStream:
         self._slot = slot
         self._connection: pq.abc.PGconn | None = None
         self._confirmed = 0
-        #: End of the log the server has told us about with nothing of ours before it.
-        self.idle_lsn = 0
 
     @property
     def _pgconn(self) -> pq.abc.PGconn:
@@ -146,7 +144,9 @@ class ReplicationStream:
             return data[_XLOG_DATA.size :]
         if data[:1] == b"k":
             _kind, wal_end, _clock, wants_reply = _KEEPALIVE.unpack_from(data)
-            self.idle_lsn = max(self.idle_lsn, wal_end)
+            # Frames come in order: all before this point has been received, most of it not for us. A server
+            # that shuts down waits until that is confirmed, all of it, before it lets go of us.
+            self._confirmed = max(self._confirmed, wal_end)
             if wants_reply:
                 await self.confirm(self._confirmed)
         return None

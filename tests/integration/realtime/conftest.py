@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import psycopg
@@ -82,7 +83,7 @@ MakeGateway = Callable[..., Gateway]
 
 
 @pytest.fixture
-def make_gateway(dsn: str) -> Generator[MakeGateway]:
+async def make_gateway(dsn: str) -> AsyncGenerator[MakeGateway]:
     """Starts Realtime servers on the test's database."""
     gateways: list[Gateway] = []
 
@@ -92,10 +93,11 @@ def make_gateway(dsn: str) -> Generator[MakeGateway]:
 
     yield make
     for gateway in gateways:
-        gateway.stop()
+        await gateway.disconnect()
+        await asyncio.to_thread(gateway.stop)
 
 
 @pytest.fixture
-def gateway(make_gateway: MakeGateway) -> Gateway:
+async def gateway(make_gateway: MakeGateway) -> Gateway:
     """A Realtime server on the test's database, with no long delays."""
     return make_gateway()

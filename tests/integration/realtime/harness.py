@@ -38,9 +38,22 @@ class Gateway:
             target=lambda: asyncio.run(self._serve()), name="realtime-test-server"
         )
         self._uvicorn: uvicorn.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.server: RealtimeServer | None = None
+        self._clients: list[Client] = []
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop the server runs in."""
+        assert self._loop is not None
+        return self._loop
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
 
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self.server = server = RealtimeServer(
             self._dsn, keys=self.keys, faults=self.faults, pacing=self._pacing, timings=self._timings
         )
@@ -84,7 +97,14 @@ class Gateway:
 
     async def client(self, key: str | None = None, version: str = "1.0.0", **options: Any) -> Client:
         url = self.url(self.keys.service_role_key if key is None else key, version)
-        return Client(await connect(url, max_size=None, **options), version)
+        client = Client(await connect(url, max_size=None, **options), version)
+        self._clients.append(client)
+        return client
+
+    async def disconnect(self) -> None:
+        """Close every client's connection."""
+        for client in self._clients:
+            await client.close()
 
 
 def normal(version: str, message: str | bytes) -> Frame:

@@ -95,7 +95,7 @@ async def _forms(connection: AnyConnection, type_name: str, values: list[str | N
     return [
         await _scalar(
             connection,
-            f"select case when v is not null then format('%%s', v) end from (select %s::{type_name} as v) as one",
+            f"select case when v is not null then format('%%s', v) end from cast(%s as {type_name}) as v",
             value,
         )
         for value in values

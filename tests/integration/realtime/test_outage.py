@@ -1,0 +1,70 @@
+"""A database that goes away: sockets stay, nobody is told, and changes flow again by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from reactive_worker.local.postgres import Cluster
+from tests.integration.realtime.conftest import QUICK, TABLES
+from tests.integration.realtime.harness import PATIENCE, Client, Gateway
+
+TODOLIST = {"event": "*", "schema": "public", "table": "todolist"}
+
+
+async def _hears_again(client: Client, database: psycopg.Connection[Any]) -> None:
+    """Insert until a change is heard: those before the new slot are lost, as on the real server."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            database.execute("insert into todolist(agent_type) values ('again')")
+            try:
+                await client.change(timeout=0.1)
+                return
+            except TimeoutError:
+                continue
+
+
+async def test_killed_backends_are_replaced(gateway: Gateway, database: psycopg.Connection[Any]) -> None:
+    client = await gateway.client()
+    await client.listen("realtime:x", TODOLIST)
+    killed = database.execute(
+        "select application_name, pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and application_name like 'realtime%'"
+    ).fetchall()
+    assert ("realtime_changes", True) in killed
+    await _hears_again(client, database)
+    await client.heartbeat()
+    told = [frame["event"] for frame in client.frames if frame["event"] != "postgres_changes"]
+    assert told == ["phx_reply", "system", "phx_reply"]
+    # And new subscriptions work, on the connection that was killed as well.
+    assert (await client.listen("realtime:y", TODOLIST))["payload"]["status"] == "ok"
+
+
+async def test_a_restarted_database_is_found_again(tmp_path: Path) -> None:
+    cluster = Cluster(data_dir=tmp_path / "data")
+    cluster.start()
+    gateway = Gateway(cluster.admin_dsn(), timings=QUICK).start()
+    try:
+        with psycopg.connect(cluster.admin_dsn(), autocommit=True) as connection:
+            connection.execute("set search_path = public")
+            connection.execute(TABLES)
+        client = await gateway.client()
+        await client.listen("realtime:x", TODOLIST)
+        port = cluster.port
+        cluster.stop()
+        # A join while the database is down is answered; its subscription comes when the database does.
+        assert (await client.join("realtime:y", TODOLIST))["payload"]["status"] == "ok"
+        cluster = Cluster(data_dir=tmp_path / "data", port=port)
+        cluster.start()
+        system = await client.next(lambda frame: frame["event"] == "system")
+        assert (system["topic"], system["payload"]["status"]) == ("realtime:y", "ok")
+        with psycopg.connect(cluster.admin_dsn(), autocommit=True) as connection:
+            connection.execute("set search_path = public")
+            await _hears_again(client, connection)
+    finally:
+        await gateway.disconnect()
+        await asyncio.to_thread(gateway.stop)
+        cluster.stop()
