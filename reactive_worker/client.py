@@ -238,11 +238,7 @@ class TaskClient:
         """
         id = task_id(id)
         store = await self._store.get()
-        # Tells a wrong id, URL or key at once; from here on an outage is only waited out.
-        todo = await store.get(id)
         until = _ENDED | {TodoStatus.INPUT_REQUIRED} if return_when_parked else _ENDED
-        if todo.agent_status in until:
-            return todo
         try:
             async with asyncio.timeout(timeout):
                 await self._completion.wait(store.connection, id, until)

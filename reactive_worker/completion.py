@@ -48,6 +48,8 @@ class _Waiter:
     until: Collection[TodoStatus]
     began: float
     due: float
+    #: True once its row was read: from then on an outage is waited out instead of told.
+    seen: bool = False
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -68,7 +70,7 @@ class CompletionWatch:
         TaskNotFoundError
             The row is gone, or not ours to see.
         SupabaseError
-            Supabase refused to say. An outage is waited out instead.
+            Supabase refused to say, or cannot be reached at the first look. Later outages are waited out.
         """
         now = asyncio.get_running_loop().time()
         waiter = _Waiter(id, until, now, now)
@@ -145,14 +147,17 @@ class CompletionWatch:
                 found.update((str(row["id"]), str(row["agent_status"])) for row in rows)
         except UnreachableError as error:
             # The tasks go on without us; so does the wait, until its caller's own time-out.
-            if outage == 0:
+            if outage == 0 and any(waiter.seen for waiter in due):
                 logger.warning("still waiting for %d task(s): %s", len(ids), error)
             now = asyncio.get_running_loop().time()
             for waiter in due:
+                if not waiter.seen and not waiter.done.done():
+                    waiter.done.set_exception(error)
                 waiter.due = now + min(POLL_MOST, 0.2 * 2 ** min(outage, 10))
             return outage + 1
         now = asyncio.get_running_loop().time()
         for waiter in due:
+            waiter.seen = True
             state = found.get(waiter.id)
             if waiter.done.done():
                 continue

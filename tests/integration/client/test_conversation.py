@@ -1,4 +1,4 @@
-"""A task that asks: waiting sees it parked, an answer of any kind continues it, a second answer is refused."""
+"""A task that asks: waiting sees it parked, any answer continues it, a second one is refused."""
 
 from __future__ import annotations
 

@@ -222,9 +222,12 @@ async def test_wrong_keys_are_told_apart(local_supabase: Any) -> None:
 async def test_an_api_that_is_away_is_waited_out(client: TaskClient, local_supabase: Any) -> None:
     id = await client.submit_task("test", "p")
     waiting = asyncio.create_task(client.wait_for_completion(id, timeout=60))
+    await eventually(lambda: [waiter for waiter in client._completion._waiters if waiter.seen])
     local_supabase.faults.rest_status = 503
     with pytest.raises(UnreachableError):
         await client.get_task(id)
+    with pytest.raises(UnreachableError):
+        await client.wait_for_completion(id)
     assert not waiting.done()
     local_supabase.faults.rest_status = None
     async with running_worker(local_supabase, Echo()):
