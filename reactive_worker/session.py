@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class Session:
         self._room = asyncio.Event()
         self._room.set()
         self._claims = 0
+        self._recovery: asyncio.TimerHandle | None = None
         self._returning: asyncio.Task[None] | None = None
         self._registering: asyncio.Task[None] | None = None
         self._runner = self._make_runner()
@@ -335,7 +337,19 @@ class Session:
         self._stop_lost(news.lost)
         self._check_idle()
         self._return_strays(news.stray)
+        self._expect_end(news)
         self._obey(news.desired_state)
+
+    def _expect_end(self, news: LeaseNews) -> None:
+        """Sweep in the moment another worker's lease ends, unless a heartbeat says that it was renewed."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+        if news.next_lease_end is None or news.now is None:
+            return
+        # Spread, so that a fleet does not sweep in one instant; at least a moment, if it is overdue already.
+        left = max((news.next_lease_end - news.now).total_seconds(), 0.5) + random.uniform(0.05, 0.5)
+        self._recovery = asyncio.get_running_loop().call_later(left, self.pipeline.kicks.on_next, None)
 
     def _return_strays(self, stray: Collection[tuple[str, int]]) -> None:
         """Hand back rows whose claim was answered into the void: ours in the database, run by nobody."""
@@ -428,6 +442,8 @@ class Session:
             now.cancel()
 
     async def _leave(self) -> None:
+        if self._recovery is not None:
+            self._recovery.cancel()
         for task in (self._registering, self._returning):
             if task is not None:
                 task.cancel()

@@ -168,24 +168,26 @@ class ReactiveWorker:
             A background duty died while it ran.
         """
         settings = self.settings.require_connection()
-        connection = await Connection.open(settings.url, settings.key)
-        try:
-            store = TodoStore(connection)
-            await _check_schema(store)
-            session = self._session = Session(self._plan, store, self._events.on_next)
-            session.pipeline.settled.subscribe(self._started.on_next)
-            session.pipeline.finished.subscribe(self._finished.on_next)
-            # Before anything is swept: what an earlier worker kept must find its rows unclaimed by others.
-            await session.deliver_spooled()
-            await session.register()
-            for _ in range(self._stops):
-                session.stop()
-            with self._signals():
-                died = await session.run(self._ready.set)
-        finally:
-            await connection.aclose()
+        with self._signals():
+            connection = await Connection.open(settings.url, settings.key)
+            try:
+                died = await self._live(TodoStore(connection))
+            finally:
+                await connection.aclose()
         if died is not None:
             raise WorkerStoppedError(f"the worker stopped because a background duty died: {died}") from died
+
+    async def _live(self, store: TodoStore) -> BaseException | None:
+        await _check_schema(store)
+        session = self._session = Session(self._plan, store, self._events.on_next)
+        session.pipeline.settled.subscribe(self._started.on_next)
+        session.pipeline.finished.subscribe(self._finished.on_next)
+        # Before anything is swept: what an earlier worker kept must find its rows unclaimed by others.
+        await session.deliver_spooled()
+        await session.register()
+        for _ in range(self._stops):
+            session.stop()
+        return await session.run(self._ready.set)
 
     @contextlib.contextmanager
     def _signals(self) -> Generator[None]:

@@ -17,9 +17,12 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 import httpx
+
+from reactive_worker.models import parse_time
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,10 @@ class LeaseNews:
     lost: tuple[str, ...] = ()
     #: ``(id, attempt)`` of rows the database says are ours and that were not in flight when asked.
     stray: tuple[tuple[str, int], ...] = ()
+    #: When the lease of some other worker ends, database time; None when there is no other.
+    next_lease_end: datetime | None = None
+    #: The database's time when it answered.
+    now: datetime | None = None
     desired_state: str = "running"
 
 
@@ -132,7 +139,8 @@ class LeaseKeeper:
         try:
             timeout = max(1.0, self._lease / 3)
             with httpx.Client(headers=self._headers, timeout=timeout) as http:
-                due = time.monotonic() + self._heartbeat
+                # The first one at once: it also tells whose lease ends next.
+                due = time.monotonic()
                 while True:
                     asked = self._now.wait(min(WATCH_INTERVAL, max(0.0, due - time.monotonic())))
                     self._now.clear()
@@ -176,6 +184,8 @@ class LeaseKeeper:
                 cancel=tuple(str(id) for id in data.get("cancel") or ()),
                 lost=tuple(str(id) for id in data.get("lost") or ()),
                 stray=tuple((str(row["id"]), int(row["attempt"])) for row in data.get("stray") or ()),
+                next_lease_end=_time(data.get("next_lease_end")),
+                now=_time(data.get("now")),
                 desired_state=str(data.get("desired_state") or "running"),
             )
         )
@@ -224,3 +234,7 @@ class LeaseKeeper:
     def _loop_stack(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage] - the only way to see another thread's stack
         return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"
+
+
+def _time(value: object) -> datetime | None:
+    return None if value is None else parse_time(value, "a time of the database")

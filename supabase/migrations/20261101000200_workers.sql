@@ -143,6 +143,9 @@ begin
 
   return jsonb_build_object(
     'stray', v_stray,
+    -- When the next of the others is due to be called dead, so that somebody sweeps in that moment: a living worker
+    -- has renewed by then, and recovery does not have to wait for a periodic sweep.
+    'next_lease_end', (select min(w.lease_until) from public.workers w where w.id <> p_worker_id),
     'known', v_known, 'now', v_now, 'lease_until', case when v_known then v_lease_until end,
     'desired_state', (select m.desired_state from public.worker_mailbox m where m.worker_id = p_worker_id),
     'cancel', v_cancel, 'lost', v_lost);

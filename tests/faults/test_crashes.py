@@ -79,11 +79,15 @@ async def test_after_a_kill_the_next_worker_starts_within_lease_and_two_seconds(
     db = local_supabase.db_url
     lease = 3
     first = worker(local_supabase, tmp_path, lease=lease, heartbeat=1)
-    other = worker(local_supabase, tmp_path, lease=lease, heartbeat=1, polling_interval=1, sweep_interval=1)
+    # Its sweeps are far apart: it must know by itself when the other one's lease ends.
+    other = worker(
+        local_supabase, tmp_path, lease=lease, heartbeat=1, polling_interval=3600, sweep_interval=3600
+    )
     fleet += [first, other]
     first.start()
-    (id,) = await insert(db, ["held"], input_data={"sleep": 0.5})
+    (id,) = await insert(db, ["held"], input_data={"sleep": 60})
     await eventually(lambda: started_by(db, id, 1))
+    await query(db, "update todolist set input_data = '{}'")
     other.start()
     await eventually(lambda: workers(db, 2))
     first.kill()
@@ -161,6 +165,7 @@ async def test_sigterm_drains_and_a_rolling_restart_loses_nothing(
             process.terminate()
             assert await process.wait() == 0
             process.start()
+            await eventually(lambda: workers(db, 3))
     await eventually(lambda: completed(local_supabase, 600), timeout=60)
     assert await query(db, "select id from todolist where failures > 0 or attempt > 1") == []
     assert await broken_logs(db) == []
