@@ -85,6 +85,7 @@ class Session:
         self._room = asyncio.Event()
         self._room.set()
         self._claims = 0
+        self._expected_end: datetime | None = None
         self._recovery: asyncio.TimerHandle | None = None
         self._returning: asyncio.Task[None] | None = None
         self._registering: asyncio.Task[None] | None = None
@@ -250,15 +251,15 @@ class Session:
         self._claims += 1
         try:
             result = await self._store.claim(self.plan.id, [candidate.id for candidate in offered], want)
+            for todo in result.claimed:
+                self.registry.hold(todo)
         except WorkerExpiredError:
             # After an outage every lease has run out; a heartbeat renews ours if nobody has swept yet.
             self._lease.beat_now()
             raise
         finally:
             self._claims -= 1
-        for todo in result.claimed:
-            self.registry.hold(todo)
-            self._idle.clear()
+            self._check_idle()
         while self._store.unreadable:
             row, error = self._store.unreadable.pop()
             logger.error("a claimed row cannot be read and is failed (id %r): %s", row.get("id"), error)
@@ -310,7 +311,8 @@ class Session:
         return None if event.outcome is None else Delivery.unstorable(event, error)
 
     def _check_idle(self) -> None:
-        if not len(self.registry):
+        # A claim under way may still bring rows: its answer must find somebody to run or return them.
+        if not self.registry and not self._claims:
             self._idle.set()
 
     def _pressure(self, full: bool) -> None:
@@ -342,14 +344,19 @@ class Session:
 
     def _expect_end(self, news: LeaseNews) -> None:
         """Sweep in the moment another worker's lease ends, unless a heartbeat says that it was renewed."""
+        if news.next_lease_end is None or news.now is None or news.next_lease_end == self._expected_end:
+            return
         if self._recovery is not None:
             self._recovery.cancel()
-            self._recovery = None
-        if news.next_lease_end is None or news.now is None:
-            return
+        self._expected_end = news.next_lease_end
         # Spread, so that a fleet does not sweep in one instant; at least a moment, if it is overdue already.
-        left = max((news.next_lease_end - news.now).total_seconds(), 0.5) + random.uniform(0.05, 0.5)
-        self._recovery = asyncio.get_running_loop().call_later(left, self.pipeline.kicks.on_next, None)
+        left = max((news.next_lease_end - news.now).total_seconds(), 0.3) + random.uniform(0.05, 0.3)
+        self._recovery = asyncio.get_running_loop().call_later(left, self._recover)
+
+    def _recover(self) -> None:
+        # Forgotten, so that the next heartbeat expects it anew if this sweep may not call it dead yet.
+        self._expected_end = None
+        self.pipeline.kicks.on_next(None)
 
     def _return_strays(self, stray: Collection[tuple[str, int]]) -> None:
         """Hand back rows whose claim was answered into the void: ours in the database, run by nobody."""
@@ -430,6 +437,7 @@ class Session:
             await self._hand_back(back)
 
     async def _drain(self) -> None:
+        # Set long ago perhaps, when nothing was held; what counts is from here on, as no claim begins any more.
         self._idle.clear()
         self._check_idle()
         done = asyncio.ensure_future(self._idle.wait())
