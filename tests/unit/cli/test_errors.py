@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from reactive_worker.errors import WorkerStoppedError
 from tests.unit.cli.conftest import Command
 
 URL = {"SUPABASE_URL": "http://127.0.0.1:1", "SUPABASE_SERVICE_ROLE_KEY": "k"}
@@ -257,3 +261,41 @@ def test_a_key_never_appears_in_an_error(command: Command, monkeypatch: pytest.M
     result = command("tasks", "--log-level", "DEBUG")
     assert result.code == 3
     assert "secret-key-of-mine" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (WorkerStoppedError("the lease thread died"), 4, "the lease thread died"),
+        (KeyboardInterrupt(), 130, ""),
+        (TimeoutError("too late"), 1, "too late"),
+        (RuntimeError("a\nbug"), 1, "RuntimeError: a bug (--log-level DEBUG shows the traceback)"),
+    ],
+)
+def test_what_a_worker_ends_with_becomes_the_exit_code(
+    command: Command,
+    supabase: None,
+    executors: None,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    from reactive_worker.worker import ReactiveWorker
+
+    async def run(self: ReactiveWorker) -> None:
+        raise raised
+
+    monkeypatch.setattr(ReactiveWorker, "run", run)
+    result = command(*WORKER)
+    assert result.code == code
+    assert result.err == (f"reactive-worker: error: {said}\n" if said else "")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "reactive_worker", "init", str(tmp_path / "project")]
+    with os.fdopen(writer, "wb") as pipe:
+        ended = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
