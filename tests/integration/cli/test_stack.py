@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -103,3 +104,18 @@ async def test_the_demo_for_people(programs: list[Program], tmp_path: Path) -> N
     assert "├─▶ dedupe ─▶ prioritise ─▶ dispatch ─▶ 3 completed" in demo.stdout
     assert "3 of 3 tasks completed" in demo.stdout
     assert "moon.txt" in demo.stdout
+
+
+@pytest.mark.parametrize("moment", ["starting PostgreSQL", "ready at", "is registered", "Realtime pushed"])
+async def test_ctrl_c_ends_the_demo_at_any_moment_and_leaves_nothing(
+    programs: list[Program], tmp_path: Path, moment: str
+) -> None:
+    demo = start(programs, tmp_path, "demo")
+    await eventually(lambda: moment in demo.stdout, timeout=60)
+    demo.signal(signal.SIGINT)
+    assert await demo.wait(30) == 130, demo.stderr
+    assert demo.stderr == ""
+    found = re.search(r"http://127\.0\.0\.1:(\d+)", demo.stdout)
+    if found is not None:
+        with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
+            probe.connect(("127.0.0.1", int(found[1])))
