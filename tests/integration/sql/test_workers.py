@@ -114,6 +114,26 @@ async def test_a_lease_that_ran_out_may_be_renewed_until_somebody_sweeps(service
     assert (answer["known"], answer["lease_until"], answer["lost"]) == (False, None, [run["id"]])
 
 
+async def test_a_heartbeat_names_what_its_worker_holds_without_knowing(service: Caller) -> None:
+    """The answer to a claim was lost on its way: nobody runs these, and no sweep takes them from the living."""
+    worker = await service.register()
+    known, stray = await service.running(worker), await service.running(worker)
+    await service.running(await service.register())
+    answer = await heartbeat(service, worker, known)
+    assert answer["stray"] == [{"id": stray["id"], "attempt": 1}]
+    assert (await heartbeat(service, worker, known, stray))["stray"] == []
+    # A run of an earlier attempt is no knowledge of this one.
+    assert (await heartbeat(service, worker, known, stray | {"attempt": 0}))["stray"] == answer["stray"]
+
+
+async def test_a_heartbeat_tells_when_the_next_of_the_others_may_be_dead(service: Caller) -> None:
+    worker = await service.register(lease=10)
+    assert (await heartbeat(service, worker))["next_lease_end"] is None
+    short, _ = await service.register(lease=20), await service.register(lease=50)
+    end = (await service.rows("select lease_until from workers where id = %s", short))[0]["lease_until"]
+    assert datetime.fromisoformat((await heartbeat(service, worker))["next_lease_end"]) == end
+
+
 async def test_a_heartbeat_of_nobody_is_not_known(service: Caller) -> None:
     answer = await heartbeat(service, str(uuid.uuid4()))
     assert (answer["known"], answer["desired_state"]) == (False, None)
