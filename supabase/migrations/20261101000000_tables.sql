@@ -35,11 +35,11 @@
 --   * Owning a task is being written in its row: agent_status = 'in_progress', worker_id and attempt. `attempt` grows
 --     with every claim and never goes back. Each write of a run names (worker, attempt) and is refused when the row
 --     says otherwise, so a worker that was given up for dead and comes back late changes nothing.
---   * The lease belongs to the worker, not to the task: one UPDATE a heartbeat, whatever runs. After a lease ran out the
---     first sweep of a living worker deletes the dead one and puts its tasks back. Until then the worker may renew it:
---     an outage of the database outlasts every lease, and nobody shall be robbed for being the second to come back.
---   * A claim share-locks its worker's row, a sweep locks it exclusively before it reads what that worker holds: a claim
---     is seen by the sweep, or finds its worker gone.
+--   * The lease belongs to the worker, not to the task: one UPDATE a heartbeat, whatever runs. After a lease ran out
+--     the first sweep of a living worker deletes the dead one and puts its tasks back. Until then the worker may renew
+--     it: an outage of the database outlasts every lease, and nobody shall be robbed for coming back second.
+--   * A claim share-locks its worker's row, a sweep locks it exclusively before it reads what that worker holds: a
+--     claim is seen by the sweep, or finds its worker gone.
 --   * Two people answer, cancel or retry at once: the row's lock decides, the second one is told the state it found.
 --   * Status and log change in one transaction, under the row's lock, so they cannot disagree.
 --
@@ -174,7 +174,8 @@ create unique index todolist_idempotency_idx on public.todolist (agent_type, ide
   nulls not distinct where idempotency_key is not null;
 
 -- Counting for todo_stats without reading the rows. The type comes first on purpose: beginning with the status, this
--- index would look fit for finding what is in progress, and it keeps a dead entry for every claim since the last vacuum.
+-- index would look fit for finding what is in progress, and it keeps a dead entry for every claim since the last
+-- vacuum.
 create index todolist_counts_idx on public.todolist (agent_type, agent_status);
 
 -- The failed ones, newest first: the list a person works through.

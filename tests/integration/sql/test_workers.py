@@ -115,7 +115,7 @@ async def test_a_lease_that_ran_out_may_be_renewed_until_somebody_sweeps(service
 
 
 async def test_a_heartbeat_names_what_its_worker_holds_without_knowing(service: Caller) -> None:
-    """The answer to a claim was lost on its way: nobody runs these, and no sweep takes them from the living."""
+    """The answer to a claim was lost on its way: nobody runs these, and no sweep takes them either."""
     worker = await service.register()
     known, stray = await service.running(worker), await service.running(worker)
     await service.running(await service.register())
