@@ -111,7 +111,8 @@ begin
   perform reactive_worker_private.check_runs('p_in_flight', p_in_flight);
 
   -- A lease that ran out may be renewed as long as no sweep has condemned the worker: both take the row's lock, so
-  -- one of them is first. An outage of the database outlasts every lease, and a result computed meanwhile still counts.
+  -- one of them is first. An outage of the database outlasts every lease, and a result computed meanwhile still
+  -- counts.
   update public.workers w
   set heartbeat_at = v_now, lease_until = v_lease_until, info = coalesce(p_info, w.info),
     alive_since = case when w.lease_until <= v_now then v_now else w.alive_since end
