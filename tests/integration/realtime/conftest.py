@@ -72,7 +72,7 @@ def dsn(pg_cluster: Cluster, trace_template: str) -> Generator[str]:
 
 
 @pytest.fixture
-def database(dsn: str) -> Generator[psycopg.Connection[Any]]:
+def writer(dsn: str) -> Generator[psycopg.Connection[Any]]:
     """An autocommit connection to the test's database."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("set search_path = public")

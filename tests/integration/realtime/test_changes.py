@@ -19,25 +19,25 @@ Connection = psycopg.Connection[Any]
 TODOLIST = {"event": "*", "schema": "public", "table": "todolist"}
 
 
-async def _until(database: Connection, query: str, expected: object) -> None:
+async def _until(writer: Connection, query: str, expected: object) -> None:
     """Wait until a query answers so."""
     async with asyncio.timeout(PATIENCE):
-        while database.execute(query).fetchone() != (expected,):  # type: ignore[arg-type]
+        while writer.execute(query).fetchone() != (expected,):  # type: ignore[arg-type]
             await asyncio.sleep(0.01)
 
 
-async def test_the_old_api_names_events_after_the_change(gateway: Gateway, database: Connection) -> None:
+async def test_the_old_api_names_events_after_the_change(gateway: Gateway, writer: Connection) -> None:
     client = await gateway.client()
     await client.send("realtime:public:todolist", "phx_join", {}, ref="1", join_ref="1")
     await client.next(lambda frame: frame["event"] == "system")
-    database.execute("insert into todolist(agent_type) values ('x')")
+    writer.execute("insert into todolist(agent_type) values ('x')")
     frame = await client.next()
     assert frame["event"] == "INSERT"
     assert frame["payload"]["record"]["agent_type"] == "x"
 
 
 async def test_nothing_is_created_before_the_first_subscription_and_nothing_stays(
-    make_gateway: MakeGateway, database: Connection
+    make_gateway: MakeGateway, writer: Connection
 ) -> None:
     gateway = make_gateway(timings=dataclasses.replace(QUICK, linger=0.05))
     sessions = (
@@ -47,23 +47,23 @@ async def test_nothing_is_created_before_the_first_subscription_and_nothing_stay
     slots = "select count(*)::int from pg_replication_slots where database = current_database()"
     client = await gateway.client()
     await client.join("realtime:room")
-    assert database.execute(sessions).fetchone() == (0,)
+    assert writer.execute(sessions).fetchone() == (0,)
     for topic in ("realtime:one", "realtime:again"):
         await client.listen(topic, TODOLIST)
-        assert database.execute(slots).fetchone() == (1,)
+        assert writer.execute(slots).fetchone() == (1,)
         ref = await client.send(topic, "phx_leave", {})
         await client.next(lambda frame, ref=ref: frame["ref"] == ref)  # type: ignore[misc]
-        await _until(database, slots, 0)
-        await _until(database, sessions, 0)
+        await _until(writer, slots, 0)
+        await _until(writer, sessions, 0)
 
 
-async def test_a_channel_that_left_hears_nothing_more(gateway: Gateway, database: Connection) -> None:
+async def test_a_channel_that_left_hears_nothing_more(gateway: Gateway, writer: Connection) -> None:
     client = await gateway.client()
     await client.listen("realtime:a", TODOLIST)
     await client.listen("realtime:b", TODOLIST)
     await client.send("realtime:a", "phx_leave", {})
     await client.next(lambda frame: frame["event"] == "phx_close")
-    database.execute("insert into todolist(agent_type) values ('x')")
+    writer.execute("insert into todolist(agent_type) values ('x')")
     assert (await client.next())["topic"] == "realtime:b"
     await client.heartbeat()
     assert [frame["topic"] for frame in client.frames if frame["event"] == "postgres_changes"] == [
@@ -72,7 +72,7 @@ async def test_a_channel_that_left_hears_nothing_more(gateway: Gateway, database
 
 
 async def test_a_changed_publication_is_noticed_by_the_check(
-    make_gateway: MakeGateway, database: Connection
+    make_gateway: MakeGateway, writer: Connection
 ) -> None:
     gateway = make_gateway(timings=dataclasses.replace(QUICK, publication_check=0.3))
     early, wide, late = await gateway.client(), await gateway.client(), await gateway.client()
@@ -80,29 +80,29 @@ async def test_a_changed_publication_is_noticed_by_the_check(
     refusal = await early.listen("realtime:p1", nopub)
     assert refusal["payload"]["message"].startswith("Unable to subscribe to changes with given parameters.")
     await wide.listen("realtime:p2", {"event": "*", "schema": "public", "table": "*"})
-    database.execute("alter publication supabase_realtime add table nopub_t")
+    writer.execute("alter publication supabase_realtime add table nopub_t")
     system = await late.listen("realtime:p3", nopub)
     assert system["payload"]["status"] == "ok"
     # Whoever is subscribed is subscribed anew, unasked; whoever was refused is left alone.
     for client in (wide, late):
         again = await client.next(lambda frame: frame["event"] == "system")
         assert again["payload"]["message"] == "Subscribed to PostgreSQL"
-    database.execute("insert into nopub_t values (1, 'seen by both')")
+    writer.execute("insert into nopub_t values (1, 'seen by both')")
     for client in (wide, late):
         assert (await client.change())["data"]["record"] == {"id": 1, "v": "seen by both"}
-    database.execute("alter publication supabase_realtime drop table nopub_t")
-    database.execute("insert into nopub_t values (2, 'silence')")
-    database.execute("insert into todolist(agent_type) values ('after')")
+    writer.execute("alter publication supabase_realtime drop table nopub_t")
+    writer.execute("insert into nopub_t values (2, 'silence')")
+    writer.execute("insert into todolist(agent_type) values ('after')")
     assert (await wide.change())["data"]["table"] == "todolist"
     await early.heartbeat()
     assert [frame["event"] for frame in early.frames] == ["phx_reply", "system", "phx_reply"]
 
 
-async def test_a_bulk_load_arrives_whole_and_in_order(gateway: Gateway, database: Connection) -> None:
+async def test_a_bulk_load_arrives_whole_and_in_order(gateway: Gateway, writer: Connection) -> None:
     client = await gateway.client()
     await client.listen("realtime:bulk", {**TODOLIST, "event": "INSERT"})
     before, rows = len(client.frames), 25_000
-    database.execute(
+    writer.execute(
         "insert into todolist(agent_type, priority) select 'bulk', g from generate_series(1, %s) g", (rows,)
     )
     await client.heard(before + rows, timeout=60)
@@ -110,9 +110,7 @@ async def test_a_bulk_load_arrives_whole_and_in_order(gateway: Gateway, database
     assert priorities == list(range(1, rows + 1))
 
 
-async def test_every_subscriber_gets_what_its_claims_let_it_see(
-    gateway: Gateway, database: Connection
-) -> None:
+async def test_every_subscriber_gets_what_its_claims_let_it_see(gateway: Gateway, writer: Connection) -> None:
     users = [f"00000000-0000-0000-0000-{number:012}" for number in range(20)]
     clients = []
     for user in users:
@@ -120,9 +118,9 @@ async def test_every_subscriber_gets_what_its_claims_let_it_see(
         token = gateway.keys.mint_user(user)
         await client.listen("realtime:own", {"event": "*", "schema": "public", "table": "own_t"}, token=token)
         clients.append(client)
-    with database.transaction():
+    with writer.transaction():
         for number, user in enumerate(users):
-            database.execute("insert into own_t values (%s, %s, 'mine')", (number, user))
+            writer.execute("insert into own_t values (%s, %s, 'mine')", (number, user))
     for number, client in enumerate(clients):
         change = await client.change()
         assert change["data"]["record"]["id"] == number
@@ -131,20 +129,20 @@ async def test_every_subscriber_gets_what_its_claims_let_it_see(
 
 
 async def test_keys_of_several_columns_and_names_that_need_quotes(
-    gateway: Gateway, database: Connection
+    gateway: Gateway, writer: Connection
 ) -> None:
-    database.execute(
+    writer.execute(
         'create table "Ta""ble" ("Key A" int, "select" text, v json, primary key ("Key A", "select"))'
     )
-    database.execute('alter table "Ta""ble" enable row level security')
-    database.execute('create policy p on "Ta""ble" for select to authenticated using ("select" = \'yes\')')
-    database.execute('grant select on "Ta""ble" to authenticated, service_role')
-    database.execute('alter publication supabase_realtime add table "Ta""ble"')
+    writer.execute('alter table "Ta""ble" enable row level security')
+    writer.execute('create policy p on "Ta""ble" for select to authenticated using ("select" = \'yes\')')
+    writer.execute('grant select on "Ta""ble" to authenticated, service_role')
+    writer.execute('alter publication supabase_realtime add table "Ta""ble"')
     user, service = await gateway.client(gateway.keys.anon_key), await gateway.client()
     binding = {"event": "*", "schema": "public", "table": 'Ta"ble'}
     await user.listen("realtime:odd", binding, token=gateway.keys.mint_user(U1))
     await service.listen("realtime:odd", binding, {**binding, "filter": "select=eq.no"})
-    database.execute("""insert into "Ta""ble" values (1, 'no', '{"b":1}'), (1, 'yes', '{"a":"\\u0000"}')""")
+    writer.execute("""insert into "Ta""ble" values (1, 'no', '{"b":1}'), (1, 'yes', '{"a":"\\u0000"}')""")
     for _ in range(2):
         await service.change()
     first, second = (frame["payload"] for frame in service.frames[-2:])
@@ -155,26 +153,26 @@ async def test_keys_of_several_columns_and_names_that_need_quotes(
     assert (await user.change())["data"]["record"] == {"v": None, "Key A": 1, "select": "yes"}
 
 
-async def test_an_update_of_the_key_is_judged_by_the_new_one(gateway: Gateway, database: Connection) -> None:
-    database.execute("insert into own_t values (1, %s, 'a')", (U1,))
+async def test_an_update_of_the_key_is_judged_by_the_new_one(gateway: Gateway, writer: Connection) -> None:
+    writer.execute("insert into own_t values (1, %s, 'a')", (U1,))
     client = await gateway.client(gateway.keys.anon_key)
     binding = {"event": "*", "schema": "public", "table": "own_t"}
     await client.listen("realtime:own", binding, token=gateway.keys.mint_user(U1))
-    database.execute("update own_t set id = 2")
+    writer.execute("update own_t set id = 2")
     change = await client.change()
     assert (change["data"]["old_record"], change["data"]["record"]["id"]) == ({"id": 1}, 2)
 
 
 async def test_a_policy_that_fails_hides_its_rows_and_stops_nothing_else(
-    gateway: Gateway, database: Connection
+    gateway: Gateway, writer: Connection
 ) -> None:
-    database.execute("create policy broken on own_t for select to authenticated using (1 / id > 0)")
+    writer.execute("create policy broken on own_t for select to authenticated using (1 / id > 0)")
     user, service = await gateway.client(gateway.keys.anon_key), await gateway.client()
     binding = {"event": "*", "schema": "public", "table": "*"}
     await user.listen("realtime:all", binding, token=gateway.keys.mint_user(U2))
     await service.listen("realtime:all", binding)
-    database.execute("insert into own_t values (0, %s, 'fails')", (U1,))
-    database.execute("insert into todolist(agent_type) values ('fine')")
+    writer.execute("insert into own_t values (0, %s, 'fails')", (U1,))
+    writer.execute("insert into todolist(agent_type) values ('fine')")
     assert [(await service.change())["data"]["table"] for _ in range(2)] == ["own_t", "todolist"]
     assert (await user.change())["data"]["table"] == "todolist"
 
@@ -193,7 +191,7 @@ async def test_a_policy_that_fails_hides_its_rows_and_stops_nothing_else(
     ],
 )
 async def test_filters_on_live_changes(
-    gateway: Gateway, database: Connection, filter_text: str, expected: list[int]
+    gateway: Gateway, writer: Connection, filter_text: str, expected: list[int]
 ) -> None:
     client = await gateway.client()
     system = await client.listen(
@@ -206,16 +204,16 @@ async def test_filters_on_live_changes(
         (3, "x2", "p", None, 9, "2027-01-01"),
         (4, "z", None, None, 5, "2025-01-01"),
     ]
-    with database.transaction():
+    with writer.transaction():
         for number, kind, prompt, data, priority, created in rows:
-            database.execute(
+            writer.execute(
                 "insert into todolist(id, agent_type, prompt, input_data, priority, created_at)"
                 " values (%s, %s, %s, %s, %s, %s)",
                 (f"00000000-0000-0000-0000-{number:012}", kind, prompt, data, priority, created),
             )
         # Its DELETE comes last and is wanted whatever the filter says.
-        database.execute("insert into todolist(id, agent_type) values (gen_random_uuid(), 'end')")
-        database.execute("delete from todolist where agent_type = 'end'")
+        writer.execute("insert into todolist(id, agent_type) values (gen_random_uuid(), 'end')")
+        writer.execute("delete from todolist where agent_type = 'end'")
     found: list[int] = []
     while (change := await client.change())["data"]["type"] != "DELETE":
         if change["data"]["record"]["agent_type"] != "end":
@@ -233,14 +231,12 @@ async def test_a_binding_that_selects_a_column_that_is_not_there_is_refused(gate
 
 
 async def test_frames_of_a_change_are_compact_and_parse_everywhere(
-    gateway: Gateway, database: Connection
+    gateway: Gateway, writer: Connection
 ) -> None:
     """No NaN, no raw control characters: any JSON reader takes them."""
     client = await gateway.client()
     await client.listen("realtime:t", {"event": "*", "schema": "public", "table": "types_t"})
-    database.execute(
-        "insert into types_t(id, f8, num, t) values (1, 'NaN', 'Infinity', E'\\x01\\x7f\\u2028')"
-    )
+    writer.execute("insert into types_t(id, f8, num, t) values (1, 'NaN', 'Infinity', E'\\x01\\x7f\\u2028')")
     record = (await client.change())["data"]["record"]
     assert (record["f8"], record["num"], record["t"]) == (None, None, "\x01\x7f\u2028")
     assert json.loads(json.dumps(record, allow_nan=False)) == record

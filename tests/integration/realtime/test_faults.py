@@ -17,38 +17,36 @@ Connection = psycopg.Connection[Any]
 TODOLIST = {"event": "*", "schema": "public", "table": "todolist"}
 
 
-def _insert(database: Connection, kind: str) -> None:
-    database.execute("insert into todolist(agent_type) values (%s)", (kind,))
+def _insert(writer: Connection, kind: str) -> None:
+    writer.execute("insert into todolist(agent_type) values (%s)", (kind,))
 
 
-async def test_deaf_throws_changes_away_while_the_socket_lives(
-    gateway: Gateway, database: Connection
-) -> None:
+async def test_deaf_throws_changes_away_while_the_socket_lives(gateway: Gateway, writer: Connection) -> None:
     client = await gateway.client()
     await client.listen("realtime:x", TODOLIST)
     gateway.faults.deaf = True
     for number in range(5):
-        _insert(database, f"lost {number}")
+        _insert(writer, f"lost {number}")
     assert gateway.server is not None
     async with asyncio.timeout(PATIENCE):
         while gateway.server.changes_handled < 5:
             await asyncio.sleep(0.01)
     gateway.faults.deaf = False
-    _insert(database, "heard")
+    _insert(writer, "heard")
     assert (await client.change())["data"]["record"]["agent_type"] == "heard"
     assert (await client.heartbeat())["payload"]["status"] == "ok"
 
 
-async def test_the_system_ok_can_be_withheld(gateway: Gateway, database: Connection) -> None:
+async def test_the_system_ok_can_be_withheld(gateway: Gateway, writer: Connection) -> None:
     client = await gateway.client()
     gateway.faults.withhold_system_ok = True
     await client.join("realtime:x", TODOLIST)
-    _insert(database, "before")
+    _insert(writer, "before")
     await client.heartbeat()
     assert [frame["event"] for frame in client.frames] == ["phx_reply", "phx_reply"]
     gateway.faults.withhold_system_ok = False
     assert (await client.next())["payload"]["message"] == "Subscribed to PostgreSQL"
-    _insert(database, "after")
+    _insert(writer, "after")
     assert (await client.change())["data"]["record"]["agent_type"] == "after"
 
 
@@ -85,14 +83,14 @@ async def test_sockets_can_be_dropped_with_any_code(gateway: Gateway, code: int)
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "2.0.0"])
-async def test_channels_can_be_closed(gateway: Gateway, database: Connection, version: str) -> None:
+async def test_channels_can_be_closed(gateway: Gateway, writer: Connection, version: str) -> None:
     client = await gateway.client(version=version)
     reply = await client.join("realtime:x", TODOLIST)
     await client.next(lambda frame: frame["event"] == "system")
     gateway.faults.phx_close_all()
     frame = await client.next()
     assert (frame["event"], frame["ref"], frame["payload"]) == ("phx_close", reply["ref"], {})
-    _insert(database, "unheard")
+    _insert(writer, "unheard")
     await client.send("realtime:x", "broadcast", {}, ref="9")
     assert (await client.next())["payload"]["response"] == {"reason": "unmatched topic"}
 
@@ -106,7 +104,7 @@ async def test_channels_can_crash(gateway: Gateway) -> None:
     assert (await client.join("realtime:x"))["payload"]["status"] == "ok"
 
 
-async def test_subscriptions_can_fail(gateway: Gateway, database: Connection) -> None:
+async def test_subscriptions_can_fail(gateway: Gateway, writer: Connection) -> None:
     """As after a bad binding: the channel stays joined, and hears no changes any more."""
     client = await gateway.client()
     await client.listen("realtime:x", TODOLIST)
@@ -119,7 +117,7 @@ async def test_subscriptions_can_fail(gateway: Gateway, database: Connection) ->
         "channel": "x",
     }
     await client.listen("realtime:y", TODOLIST)
-    _insert(database, "heard on y only")
+    _insert(writer, "heard on y only")
     await client.change()
     await client.heartbeat()
     assert {frame["topic"] for frame in client.frames if frame["event"] == "postgres_changes"} == {
@@ -127,42 +125,42 @@ async def test_subscriptions_can_fail(gateway: Gateway, database: Connection) ->
     }
 
 
-async def test_frames_can_be_swallowed(gateway: Gateway, database: Connection) -> None:
+async def test_frames_can_be_swallowed(gateway: Gateway, writer: Connection) -> None:
     client = await gateway.client()
     await client.listen("realtime:x", TODOLIST)
     gateway.faults.swallow = True
     await client.send("phoenix", "heartbeat", {}, ref="50")
-    _insert(database, "swallowed")
+    _insert(writer, "swallowed")
     other = await gateway.client()
     with pytest.raises(TimeoutError):
         await other.next(timeout=0.2)
     gateway.faults.swallow = False
     await client.heartbeat()
-    _insert(database, "heard")
+    _insert(writer, "heard")
     assert (await client.change())["data"]["record"]["agent_type"] == "heard"
     assert "50" not in [frame["ref"] for frame in client.frames]
 
 
-async def test_polls_can_be_slow(make_gateway: MakeGateway, database: Connection) -> None:
+async def test_polls_can_be_slow(make_gateway: MakeGateway, writer: Connection) -> None:
     gateway = make_gateway()
     client = await gateway.client()
     await client.listen("realtime:x", TODOLIST)
     gateway.faults.idle_interval = 3600
-    _insert(database, "one")
+    _insert(writer, "one")
     await client.heartbeat()
     assert "postgres_changes" not in [frame["event"] for frame in client.frames]
     gateway.faults.idle_interval = None
     assert (await client.change())["data"]["record"]["agent_type"] == "one"
 
 
-async def test_hosted_pacing_waits_for_the_next_poll(make_gateway: MakeGateway, database: Connection) -> None:
+async def test_hosted_pacing_waits_for_the_next_poll(make_gateway: MakeGateway, writer: Connection) -> None:
     gateway = make_gateway(pacing="hosted", timings=None)
     client = await gateway.client()
     await client.listen("realtime:x", TODOLIST)
-    _insert(database, "first")
+    _insert(writer, "first")
     await client.change()
     first = client.times[-1]
-    _insert(database, "second")
+    _insert(writer, "second")
     await client.change()
     # The poll after the first change found nothing, so the second waited for the one half a second later.
     assert client.times[-1] - first > 0.4

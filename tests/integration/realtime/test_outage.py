@@ -15,11 +15,11 @@ from tests.integration.realtime.harness import PATIENCE, Client, Gateway
 TODOLIST = {"event": "*", "schema": "public", "table": "todolist"}
 
 
-async def _hears_again(client: Client, database: psycopg.Connection[Any]) -> None:
+async def _hears_again(client: Client, writer: psycopg.Connection[Any]) -> None:
     """Insert until a change is heard: those before the new slot are lost, as on the real server."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            database.execute("insert into todolist(agent_type) values ('again')")
+            writer.execute("insert into todolist(agent_type) values ('again')")
             try:
                 await client.change(timeout=0.1)
                 return
@@ -27,15 +27,15 @@ async def _hears_again(client: Client, database: psycopg.Connection[Any]) -> Non
                 continue
 
 
-async def test_killed_backends_are_replaced(gateway: Gateway, database: psycopg.Connection[Any]) -> None:
+async def test_killed_backends_are_replaced(gateway: Gateway, writer: psycopg.Connection[Any]) -> None:
     client = await gateway.client()
     await client.listen("realtime:x", TODOLIST)
-    killed = database.execute(
+    killed = writer.execute(
         "select application_name, pg_terminate_backend(pid) from pg_stat_activity"
         " where datname = current_database() and application_name like 'realtime%'"
     ).fetchall()
     assert ("realtime_changes", True) in killed
-    await _hears_again(client, database)
+    await _hears_again(client, writer)
     await client.heartbeat()
     told = [frame["event"] for frame in client.frames if frame["event"] != "postgres_changes"]
     assert told == ["phx_reply", "system", "phx_reply"]

@@ -74,12 +74,12 @@ SKIPPED = {"18_rest_broadcast": _private, "02_connect": _elsewhere}
         "26_channel_limit",
     ],
 )
-async def test_trace(name: str, make_gateway: MakeGateway, database: psycopg.Connection[Any]) -> None:
+async def test_trace(name: str, make_gateway: MakeGateway, writer: psycopg.Connection[Any]) -> None:
     gateway = make_gateway(timings=QUICK)
     gateway.faults.join_refusal_delay = 0.02
-    database.execute(LEFTOVERS.get(name, "select"))
+    writer.execute(LEFTOVERS.get(name, "select"))
     lines = load(name)
-    player = Player(gateway, database, skip=SKIPPED.get(name, lambda line: False))
+    player = Player(gateway, writer, skip=SKIPPED.get(name, lambda line: False))
     replay = await player.play(lines)
     versions = {
         line["conn"]: "2.0.0" if "vsn=2.0.0" in line["connect"] else "1.0.0"
