@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 import psycopg
 
 from reactive_worker.local.faults import Faults
-from reactive_worker.local.realtime.bindings import Binding
+from reactive_worker.local.realtime.bindings import Binding, BindingError
 from reactive_worker.local.realtime.broadcast import BroadcastHub
 from reactive_worker.local.realtime.catalog import published_tables
 from reactive_worker.local.realtime.changes import ChangeProcessor
 from reactive_worker.local.realtime.database import Database
+from reactive_worker.local.realtime.payload import Change
 from reactive_worker.local.realtime.poller import ChangePoller
 from reactive_worker.local.realtime.presence import PresenceHub
 from reactive_worker.local.realtime.render import Renderer
@@ -26,6 +28,21 @@ log = logging.getLogger(__name__)
 
 #: How often a switched-on "withhold" is looked at again, in seconds.
 _WITHHELD_CHECK = 0.02
+#: Bytes waiting in a socket from which on delivery pauses; for how long, and how often it looks, in seconds.
+_MUCH = 4 * 1024 * 1024
+_PATIENCE = 2.0
+_DRAIN_CHECK = 0.005
+
+
+class Backlog(Protocol):
+    """A socket, as far as waiting frames go."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes waiting to be sent."""
+        ...
+
+    stalled: bool
 
 
 class Core:
@@ -37,9 +54,13 @@ class Core:
         Connection string of a superuser of the database.
     keys, faults, timings:
         As given to the server.
+    sockets:
+        All that are open: changes are not delivered faster than they can send them.
     """
 
-    def __init__(self, dsn: str, *, keys: KeyRing, faults: Faults, timings: Timings) -> None:
+    def __init__(
+        self, dsn: str, *, keys: KeyRing, faults: Faults, timings: Timings, sockets: Collection[Backlog]
+    ) -> None:
         self.keys = keys
         self.faults = faults
         self.timings = timings
@@ -50,14 +71,31 @@ class Core:
         self._factory = SubscriptionFactory(renderer)
         self._subscriptions = Database(dsn, name="realtime_subscriptions")
         self._changes = Database(dsn, name="realtime_rls")
-        processor = ChangeProcessor(self._changes, self.registry, renderer)
+        self._processor = ChangeProcessor(self._changes, self.registry, renderer)
+        self._sockets = sockets
         self.poller = ChangePoller(
-            dsn, deliver=processor.deliver, registry=self.registry, faults=faults, timings=timings
+            dsn, deliver=self._deliver, registry=self.registry, faults=faults, timings=timings
         )
         self._published: frozenset[int] | None = None
         self._checking: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._subscribing = 0
+        self._closed = False
+
+    async def _deliver(self, changes: Sequence[Change]) -> int:
+        wanted = await self._processor.deliver(changes)
+        waited = 0.0
+        # A bulk load is read faster than sent: without a pause all of it would wait in memory. A client that
+        # does not read at all is not waited for again; its own limit ends it.
+        while behind := [socket for socket in self._sockets if socket.unsent > _MUCH and not socket.stalled]:
+            if waited >= _PATIENCE:
+                for socket in behind:
+                    socket.stalled = True
+                break
+            await asyncio.sleep(_DRAIN_CHECK)
+            waited += _DRAIN_CHECK
+        return wanted
 
     async def subscribe(self, subscriber: Subscriber, bindings: Sequence[Binding], token: Token) -> None:
         """Put bindings in force: when this returns, changes committed from now on will be delivered.
@@ -73,7 +111,15 @@ class Core:
         # Any thread may flip the switch, and without notice: hence the repeated look.
         while self.faults.withhold_system_ok:  # noqa: ASYNC110
             await asyncio.sleep(_WITHHELD_CHECK)
-        self._stay()
+        self._subscribing += 1
+        try:
+            await self._stay()
+            await self._subscribe(subscriber, bindings, token)
+        finally:
+            self._subscribing -= 1
+            self._rest_later()
+
+    async def _subscribe(self, subscriber: Subscriber, bindings: Sequence[Binding], token: Token) -> None:
         wait = self.timings.reconnect_first
         while True:
             try:
@@ -94,24 +140,36 @@ class Core:
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """End a channel's subscriptions; with the last one the slot is given up, a little later."""
         self.registry.remove(subscriber)
-        if not len(self.registry) and self.poller.running and self._lingering is None:
-            loop = asyncio.get_running_loop()
-            self._lingering = loop.call_later(self.timings.linger, self._rest)
+        self._rest_later()
 
-    def _stay(self) -> None:
+    def _rest_later(self) -> None:
+        if self._in_use() or self._closed or self._lingering is not None:
+            return
+        self._lingering = asyncio.get_running_loop().call_later(self.timings.linger, self._rest)
+
+    def _in_use(self) -> bool:
+        return self._subscribing > 0 or len(self.registry) > 0
+
+    async def _stay(self) -> None:
+        """Keep what is open, or let it be closed in full before it is opened again."""
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
+        if self._closing is not None:
+            await asyncio.wait({self._closing})
+        if self._closed:
+            raise BindingError("Realtime is being stopped")
 
     def _rest(self) -> None:
         self._lingering = None
-        if not len(self.registry):
+        if not self._in_use():
             self._closing = asyncio.create_task(self._close_connections(), name="realtime-rest")
 
     async def _close_connections(self) -> None:
         checking, self._checking = self._checking, None
         if checking is not None:
-            await _end(checking)
+            checking.cancel()
+            await asyncio.wait({checking})
         self._published = None
         await self.poller.stop()
         await self._subscriptions.close()
@@ -134,12 +192,9 @@ class Core:
 
     async def close(self) -> None:
         """Give up the slot and all connections; returns when the database may be dropped."""
-        self._stay()
+        self._closed = True
+        if self._lingering is not None:
+            self._lingering.cancel()
         if self._closing is not None:
-            await _end(self._closing)
+            await asyncio.wait({self._closing})
         await self._close_connections()
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -70,16 +70,10 @@ class ChangePoller:
         self._room.set()
         self._live = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._stream: ReplicationStream | None = None
         self._commit_time = 0
         self._read_lsn = 0
         #: Changes dealt with so far: delivered, of no interest to anybody, or thrown away.
         self.handled = 0
-
-    @property
-    def running(self) -> bool:
-        """Whether the log is read, or tried to be."""
-        return self._task is not None
 
     async def ready(self) -> None:
         """Start, if need be, and wait until changes committed from now on will be delivered."""
@@ -110,14 +104,14 @@ class ChangePoller:
         wait = self._timings.reconnect_first
         while True:
             name = slot_name(("realtime_changes", os.getpid(), secrets.token_hex(4)))
-            self._stream = stream = ReplicationStream(self._dsn, publication=PUBLICATION, slot=name)
+            stream = ReplicationStream(self._dsn, publication=PUBLICATION, slot=name)
             try:
                 await stream.open()
                 self._relations.clear()
                 self._live.set()
                 wait = self._timings.reconnect_first
                 await self._read(stream, delivering)
-            except StreamError as error:
+            except (StreamError, decode.DecodeError) as error:
                 log.warning("reading database changes failed, trying again in %.1f s: %s", wait, error)
             except asyncio.CancelledError:
                 await self._end(stream)
@@ -214,17 +208,14 @@ class ChangePoller:
 
     async def _next_poll(self, polled: float) -> None:
         """Sleep until a server that polls an idle log at this interval would look again."""
-        while True:
-            interval = self._idle_interval()
-            if interval <= 0:
+        arrived = time.monotonic()
+        # The interval is looked at again and again, as a fault switch may change it meanwhile.
+        while (interval := self._idle_interval()) > 0:
+            due = polled + math.ceil((arrived - polled) / interval) * interval
+            left = due - time.monotonic()
+            if left <= 0:
                 return
-            elapsed = time.monotonic() - polled
-            due = math.ceil(elapsed / interval) * interval
-            # Short naps, so that a changed fault switch takes effect soon.
-            left = due - elapsed
             await asyncio.sleep(min(left, _NAP))
-            if left <= _NAP:
-                return
 
     async def _poll(self, batch: Sequence[Change]) -> None:
         if self._faults.deaf:

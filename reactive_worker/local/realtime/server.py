@@ -20,6 +20,8 @@ PREFIX = "/realtime/v1"
 
 #: Close code of a server that goes away.
 _RESTARTING = 1012
+#: Seconds the sockets get to say goodbye when the server stops.
+_CLOSE_PATIENCE = 1.0
 
 
 class RealtimeServer:
@@ -64,8 +66,8 @@ class RealtimeServer:
         self._keys = keys
         self._faults = faults
         self._timings = Timings.of(pacing) if timings is None else timings
-        self._core = Core(dsn, keys=keys, faults=faults, timings=self._timings)
         self._sockets: set[Socket] = set()
+        self._core = Core(dsn, keys=keys, faults=faults, timings=self._timings, sockets=self._sockets)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsubscribe = _nothing
 
@@ -77,8 +79,15 @@ class RealtimeServer:
     async def stop(self) -> None:
         """Close every socket (1012) and every connection; returns when the database may be dropped."""
         self._unsubscribe()
-        for socket in tuple(self._sockets):
+        sockets = tuple(self._sockets)
+        for socket in sockets:
             socket.close(_RESTARTING)
+        ends = [asyncio.create_task(socket.ended.wait()) for socket in sockets]
+        if ends:
+            # A client that does not read may not even take its close frame.
+            _, waiting = await asyncio.wait(ends, timeout=_CLOSE_PATIENCE)
+            for end in waiting:
+                end.cancel()
         await self._core.close()
 
     @property

@@ -60,7 +60,12 @@ class Socket:
         self._channels: dict[str, Channel] = {}
         self._mailbox: asyncio.Queue[Inbound | _Outbound] = asyncio.Queue()
         self._unhandled = asyncio.Semaphore(_MOST_UNHANDLED)
-        self._unsent = 0
+        #: Bytes waiting to be sent.
+        self.unsent = 0
+        #: It was waited for in vain: changes no longer wait for it.
+        self.stalled = False
+        #: Set when all is over.
+        self.ended = asyncio.Event()
         self._closing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -85,6 +90,7 @@ class Socket:
             # Without a close frame (code 1006) the server just cuts the connection when this returns.
             if code is not None and code != ABNORMAL_CLOSE:
                 await self._send_close(code)
+            self.ended.set()
 
     def close(self, code: int) -> None:
         """End the connection with a close code; 1006 cuts it without one."""
@@ -124,9 +130,9 @@ class Socket:
         self._put(data)
 
     def _put(self, frame: str | bytes) -> None:
-        self._unsent += len(frame)
-        if self._unsent > _MOST_UNSENT:
-            log.warning("a Realtime client does not read: %d bytes are waiting, closing it", self._unsent)
+        self.unsent += len(frame)
+        if self.unsent > _MOST_UNSENT:
+            log.warning("a Realtime client does not read: %d bytes are waiting, closing it", self.unsent)
             self.close(1011)
             return
         self._mailbox.put_nowait(_Outbound(frame))
@@ -194,7 +200,8 @@ class Socket:
             while True:
                 item = await self._mailbox.get()
                 if isinstance(item, _Outbound):
-                    self._unsent -= len(item.frame)
+                    self.unsent -= len(item.frame)
+                    self.stalled = self.stalled and self.unsent > 0
                     if not self._core.faults.swallow:
                         await self._send(item.frame)
                     continue

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from websockets.asyncio.client import connect
 
 from tests.integration.realtime.conftest import QUICK, MakeGateway
 from tests.integration.realtime.harness import PATIENCE, Gateway
@@ -100,7 +101,7 @@ async def test_a_changed_publication_is_noticed_by_the_check(
 
 async def test_a_bulk_load_arrives_whole_and_in_order(gateway: Gateway, writer: Connection) -> None:
     client = await gateway.client()
-    await client.listen("realtime:bulk", {**TODOLIST, "event": "INSERT"})
+    await client.listen("realtime:bulk", {**TODOLIST, "event": "INSERT", "select": ["priority"]})
     before, rows = len(client.frames), 25_000
     writer.execute(
         "insert into todolist(agent_type, priority) select 'bulk', g from generate_series(1, %s) g", (rows,)
@@ -240,3 +241,47 @@ async def test_frames_of_a_change_are_compact_and_parse_everywhere(
     record = (await client.change())["data"]["record"]
     assert (record["f8"], record["num"], record["t"]) == (None, None, "\x01\x7f\u2028")
     assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+async def test_a_slow_reader_gets_everything(gateway: Gateway, writer: Connection) -> None:
+    """Delivery waits for it, instead of keeping all in memory."""
+    rows = 1000
+    connection = await connect(gateway.url(gateway.keys.service_role_key), max_size=None, max_queue=1)
+    join = {"topic": "realtime:slow", "event": "phx_join", "ref": "1", "join_ref": "1"}
+    await connection.send(json.dumps({**join, "payload": {"config": {"postgres_changes": [TODOLIST]}}}))
+    for _ in range(2):
+        await connection.recv()
+    writer.execute(
+        "insert into todolist(agent_type, priority, big)"
+        " select 'bulk', g, repeat('x', 20000) from generate_series(1, %s) g",
+        (rows,),
+    )
+    assert gateway.server is not None
+    async with asyncio.timeout(PATIENCE):
+        # The rest is held back: 20 MB are more than may wait in a socket.
+        while gateway.server.changes_handled == 0:
+            await asyncio.sleep(0.01)
+    assert gateway.server.changes_handled < rows
+    frames = [json.loads(await connection.recv()) for _ in range(rows)]
+    assert [frame["payload"]["data"]["record"]["priority"] for frame in frames] == list(range(1, rows + 1))
+    await connection.close()
+
+
+async def test_coming_and_going_never_leaves_anybody_deaf(
+    make_gateway: MakeGateway, writer: Connection
+) -> None:
+    """Giving up the slot and taking it again must not get in each other's way."""
+    gateway = make_gateway(timings=dataclasses.replace(QUICK, linger=0.0))
+    client = await gateway.client()
+    for number in range(15):
+        topic = f"realtime:{number}"
+        await client.listen(topic, TODOLIST)
+        if number % 3:
+            # Sometimes a failing one comes in between.
+            await client.listen("realtime:bad", {**TODOLIST, "filter": "nocol=eq.1"})
+        await client.send(topic, "phx_leave", {})
+        await client.join("realtime:last", TODOLIST)
+        await client.next(lambda frame: frame["event"] == "system" and frame["topic"] == "realtime:last")
+        writer.execute("insert into todolist(agent_type) values (%s)", (topic,))
+        assert (await client.change())["data"]["record"]["agent_type"] == topic
+        await client.send("realtime:last", "phx_leave", {})
