@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -125,7 +124,6 @@ class Client:
         self.connection = connection
         self.version = version
         self.frames: list[Frame] = []
-        self.times: list[float] = []
         self.close_code: int | None = None
         self._news = asyncio.Condition()
         self._taken = 0
@@ -135,7 +133,6 @@ class Client:
     async def _read(self) -> None:
         try:
             async for message in self.connection:
-                self.times.append(time.perf_counter())
                 self.frames.append(normal(self.version, message))
                 async with self._news:
                     self._news.notify_all()
