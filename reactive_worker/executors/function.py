@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, cast
 
 from a2a.helpers import new_data_part, new_raw_part, new_text_part
@@ -90,8 +91,9 @@ class FunctionExecutor(AgentExecutor):
         if inspect.isawaitable(result):
             result = await result
         if inspect.isasyncgen(result):
-            async for item in cast("AsyncIterator[Any]", result):
-                await out.put(item)
+            async with contextlib.aclosing(cast("AsyncGenerator[Any]", result)) as items:
+                async for item in items:
+                    await out.put(item)
         elif inspect.isgenerator(result):
             await self._pull(cast("Iterator[Any]", result), out, context)
         else:
@@ -106,13 +108,25 @@ class FunctionExecutor(AgentExecutor):
     async def _pull(self, items: Iterator[Any], out: _Output, context: RequestContext) -> None:
         # Item by item, each next() in a thread: between two of them the loop publishes, with backpressure,
         # and a cancelled run ends there even if the generator never looks at the context.
-        while not getattr(context, "stop_requested", False):
-            item = await run_blocking(next, items, _END)
-            if item is _END:
-                return
-            await out.put(item)
-        await run_blocking(cast("Any", items).close)
-        raise asyncio.CancelledError
+        at_rest = True
+
+        def step() -> Any:
+            nonlocal at_rest
+            at_rest = False
+            try:
+                return next(items, _END)
+            finally:
+                at_rest = True
+
+        try:
+            while (item := await run_blocking(step)) is not _END:
+                await out.put(item)
+                if getattr(context, "stop_requested", False):
+                    raise asyncio.CancelledError
+        finally:
+            # One that still runs, in a thread left behind, cannot be closed.
+            if at_rest:
+                await run_blocking(cast("Any", items).close)
 
 
 class _Output:

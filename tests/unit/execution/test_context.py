@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from a2a.server.agent_execution import RequestContext
 from a2a.types import Message, Part, SendMessageRequest, Task, TaskState, TaskStatus
@@ -105,3 +107,17 @@ def test_a_context_class_that_takes_the_row_alone_can_be_continued() -> None:
     assert context.reason == "answer"
     assert context.current_task is not None
     assert context.current_task.status.message.parts[0].text == "?"
+    assert context.message is not None
+    assert (context.message.task_id, context.message.context_id) == (ID, CONTEXT)
+
+
+def test_continuing_puts_the_rows_ids_into_whatever_request_it_gets() -> None:
+    log = LogBook().started()
+    conversation = replace(
+        read_log(log.todo(), log.events),
+        request=SendMessageRequest(message=Message(task_id="x", parts=[Part(text="by hand")])),
+    )
+    context = TodoRequestContext(log.todo()).continue_from(conversation)
+    assert context.message is not None
+    assert (context.message.task_id, context.message.context_id) == (ID, CONTEXT)
+    assert conversation.request.message.task_id == "x"

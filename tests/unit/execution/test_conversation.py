@@ -132,6 +132,26 @@ def test_the_request_of_the_client_is_kept_whole() -> None:
     assert [item.message_id for item in conversation.fold.snapshot().history] == ["m1"]
 
 
+def test_an_answer_without_role_or_id_is_a_users_message() -> None:
+    log = parked().add(EventType.MESSAGE_RECEIVED, {"message": {"parts": [{"text": "yes"}]}}).started()
+    sent = read_log(log.todo(), log.events).request.message
+    assert sent.role == Role.ROLE_USER
+    assert sent.message_id == log.events[3].id
+
+
+def test_a_log_that_lacks_the_newest_start_is_read_as_if_it_had_it() -> None:
+    log = LogBook().started().said(artifact("a", "x")).retrying()
+    conversation = read_log(make_todo(attempt=2, seq=4), log.events)
+    assert conversation.reason == "rerun"
+    assert conversation.fold.state == WORKING
+    assert not conversation.fold.snapshot().artifacts
+    # A finished task is not started again by being looked at.
+    log = LogBook().started().said(artifact("a", "x"))
+    task = fold_events(make_todo(attempt=2, agent_status="failed"), log.events)
+    assert task is not None
+    assert len(task.artifacts) == 1
+
+
 def test_order_comes_from_seq() -> None:
     log = parked().answered("yes").started()
     assert read_log(log.todo(), reversed(log.events)).reason == "answer"

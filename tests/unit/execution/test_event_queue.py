@@ -236,3 +236,26 @@ async def test_a_thread_may_end_the_run() -> None:
     queue.returned()
     await asyncio.sleep(0)
     assert [str(event.event_type) for event in events] == ["task_completed"]
+
+
+@virtual_time
+async def test_an_auth_required_is_shown_once_and_leaves_no_timer() -> None:
+    events: list[TodoEvent] = []
+    loop: Any = asyncio.get_running_loop()
+    queue = make_queue(events, auth_hold=5)
+    await queue.enqueue_event(status(TaskState.TASK_STATE_AUTH_REQUIRED, "log in"))
+    assert events == []
+    await asyncio.sleep(6)
+    assert len(events) == 1
+    assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
+
+@virtual_time
+async def test_returning_with_an_auth_required_takes_its_timer_along() -> None:
+    events: list[TodoEvent] = []
+    loop: Any = asyncio.get_running_loop()
+    queue = make_queue(events, auth_hold=5)
+    await queue.enqueue_event(status(TaskState.TASK_STATE_AUTH_REQUIRED, "log in"))
+    queue.returned()
+    assert len(events) == 1
+    assert [timer for timer in loop._scheduled if not timer.cancelled()] == []

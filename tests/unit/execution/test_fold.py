@@ -175,6 +175,11 @@ def test_chunks_still_join_after_an_attempt_was_dropped() -> None:
     fold.begin_attempt()
     fold.apply(artifact("a", " three", append=True))
     assert fold.output()["text"] == "one two three"
+    fold.receive(message("again"))
+    fold.begin_attempt()
+    fold.apply(artifact("a", "replaced and dropped"))
+    fold.begin_attempt()
+    assert fold.output()["text"] == "one two three"
 
 
 def test_a_snapshot_is_a_copy() -> None:

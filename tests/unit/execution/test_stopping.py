@@ -631,3 +631,25 @@ def test_tearing_the_loop_down_cancels_executors_and_writes_nothing() -> None:
     asyncio.run(main())
     assert cancelled == [True]
     assert ran.events == []
+
+
+@virtual_time
+async def test_a_run_whose_own_task_is_cancelled_takes_its_executor_along() -> None:
+    cancelled: list[bool] = []
+
+    async def execute(context: RequestContext, queue: EventQueue) -> None:
+        try:
+            await hang(context, queue)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    ran = Ran()
+    task_run = make_runner(Scripted(execute)).start(make_todo(), ran.events.append)
+    await asyncio.sleep(1)
+    (driver,) = [task for task in asyncio.all_tasks() if task.get_name().startswith("run ")]
+    driver.cancel()
+    await asyncio.sleep(1)
+    assert cancelled == [True]
+    assert task_run.done
+    assert ran.events == []

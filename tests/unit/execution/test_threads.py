@@ -8,6 +8,7 @@ import gc
 import subprocess
 import sys
 import threading
+import weakref
 from typing import NoReturn
 
 import pytest
@@ -61,6 +62,19 @@ async def test_threads_are_reused() -> None:
     }
     # A finished thread may not have come back yet when the next call arrives.
     assert len(names) < 20
+
+
+async def test_an_idle_thread_keeps_nothing_of_its_last_call_alive() -> None:
+    class Big:
+        pass
+
+    big = Big()
+    gone = weakref.ref(big)
+    await run_blocking(id, big)
+    del big
+    async with asyncio.timeout(10):
+        while gone() is not None:
+            await asyncio.sleep(0.001)
 
 
 async def test_an_idle_thread_ends() -> None:
