@@ -437,7 +437,7 @@ class Session:
             await self._hand_back(back)
 
     async def _drain(self) -> None:
-        # Set long ago perhaps, when nothing was held; what counts is from here on, as no claim begins any more.
+        # Set long ago perhaps, when nothing was held; what counts is from here on: no claim begins any more.
         self._idle.clear()
         self._check_idle()
         done = asyncio.ensure_future(self._idle.wait())

@@ -17,8 +17,8 @@ from a2a.server.tasks import TaskUpdater
 class Echo(AgentExecutor):
     """Answers with the prompt; `input_data` may slow it down or make it fail.
 
-    ``sleep`` awaits, ``block`` blocks the event loop, ``fail`` raises, ``exit`` ends the process: each once the
-    first half of the artifact was said.
+    ``sleep`` awaits, ``block`` blocks the event loop, ``fail`` raises, ``exit`` ends the process: each once
+    the first half of the artifact was said.
     """
 
     def __init__(self, seen: Callable[[RequestContext], None] | None = None) -> None:

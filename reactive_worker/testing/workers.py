@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -65,17 +65,16 @@ async def eventually(
 
 def worker_settings(supabase: HasSupabase, **options: Any) -> Settings:
     """Settings for a worker on `supabase`, independent of the environment; lease 5 s, heartbeat 1 s."""
-    return Settings(
-        **{
-            "url": supabase.api_url,
-            "key": supabase.service_role_key,
-            "lease": 5.0,
-            "heartbeat": 1.0,
-            "drain_timeout": 10.0,
-            "cancel_grace": 2.0,
-            **options,
-        }
-    )
+    values: dict[str, Any] = {
+        "url": supabase.api_url,
+        "key": supabase.service_role_key,
+        "lease": 5.0,
+        "heartbeat": 1.0,
+        "drain_timeout": 10.0,
+        "cancel_grace": 2.0,
+        **options,
+    }
+    return Settings(**values)
 
 
 @asynccontextmanager
@@ -87,7 +86,7 @@ async def running_worker(
     executors: Mapping[str, AgentExecutor] | None = None,
     settings: Mapping[str, Any] | None = None,
     **hooks: Any,
-) -> AsyncIterator[ReactiveWorker]:
+) -> AsyncGenerator[ReactiveWorker]:
     """A `ReactiveWorker` running in this event loop; stopped, and its errors raised, at the end.
 
     Example

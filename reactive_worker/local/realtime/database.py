@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+
+log = logging.getLogger(__name__)
 
 #: The API's view of the database: JSON has times in UTC.
 _SESSION = "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres -c search_path=public"
@@ -30,6 +33,7 @@ class Database:
         self._dsn = dsn
         self._name = name
         self._connection: AnyConnection | None = None
+        self._connecting: asyncio.Task[AnyConnection] | None = None
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
@@ -43,18 +47,36 @@ class Database:
         """
         async with self._lock:
             if self._connection is None or self._connection.closed:
-                self._connection = await psycopg.AsyncConnection.connect(
-                    self._dsn,
-                    autocommit=True,
-                    options=_SESSION,
-                    application_name=self._name,
-                    connect_timeout=10,
-                )
+                self._connection = await self._connect()
             yield self._connection
+
+    async def _connect(self) -> AnyConnection:
+        # A cancelled attempt would leave its socket open, and PostgreSQL waiting in the middle of the login for
+        # a minute, in which no database can be dropped. So it is finished, whoever is still interested.
+        if self._connecting is None:
+            attempt = psycopg.AsyncConnection.connect(
+                self._dsn,
+                autocommit=True,
+                options=_SESSION,
+                application_name=self._name,
+                connect_timeout=10,
+            )
+            self._connecting = asyncio.create_task(attempt, name=f"connect {self._name}")
+        connecting = self._connecting
+        try:
+            return await asyncio.shield(connecting)
+        finally:
+            if connecting.done():
+                self._connecting = None
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
         async with self._lock:
+            if self._connecting is not None:
+                try:
+                    self._connection = await self._connect()
+                except psycopg.Error as error:
+                    log.debug("%s was never connected: %s", self._name, error)
             if self._connection is not None:
                 await self._connection.close()
                 self._connection = None

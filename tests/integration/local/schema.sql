@@ -73,3 +73,5 @@ create function teapot() returns text language sql as $$
 $$;
 revoke execute on function greeting from public;
 grant execute on function greeting to service_role;
+-- A default given row by row is evaluated as the caller, identity columns' sequences included.
+grant usage on all sequences in schema public to service_role;

@@ -84,6 +84,7 @@ class Gateway:
         return self
 
     def stop(self) -> None:
+        """Stop it; repeatable."""
         assert self._uvicorn is not None
         self._uvicorn.should_exit = True
         self._thread.join(PATIENCE)

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from reactive_worker.local.postgres import Cluster
-from tests.integration.realtime.conftest import QUICK, TABLES
+from tests.integration.realtime.conftest import QUICK, TABLES, MakeGateway
 from tests.integration.realtime.harness import PATIENCE, Client, Gateway
 
 TODOLIST = {"event": "*", "schema": "public", "table": "todolist"}
@@ -68,3 +68,18 @@ async def test_a_restarted_database_is_found_again(tmp_path: Path) -> None:
         await gateway.disconnect()
         await asyncio.to_thread(gateway.stop)
         cluster.stop()
+
+
+async def test_stopping_in_the_middle_of_a_subscription_leaves_no_session(
+    pg_cluster: Cluster, make_gateway: MakeGateway
+) -> None:
+    """A half-made login would keep every database of the server from being dropped for a minute."""
+    for _ in range(8):
+        gateway = make_gateway()
+        client = await gateway.client()
+        await client.join("realtime:x", TODOLIST)
+        await client.close()
+        await asyncio.to_thread(gateway.stop)
+        async with asyncio.timeout(30):
+            await asyncio.to_thread(pg_cluster.create_database, "scratch")
+            await asyncio.to_thread(pg_cluster.drop_database, "scratch")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -14,12 +13,6 @@ from reactive_worker.local.gateway import Gateway
 from supabase import AsyncClient, acreate_client
 from tests.integration.realtime.harness import PATIENCE
 
-# realtime-py leaves a lost connection to the garbage collector when it reconnects, and supabase-py its HTTP
-# connections: their warnings are about neither our code nor the next test, which would be blamed.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 Heard = asyncio.Queue[Any]
 
 
@@ -29,8 +22,7 @@ async def supabase(local_supabase: Gateway) -> AsyncGenerator[AsyncClient]:
     client = await acreate_client(local_supabase.api_url, local_supabase.service_role_key)
     yield client
     await client.realtime.close()
-    del client
-    gc.collect()
+    await client.postgrest.aclose()
 
 
 async def _next(heard: Heard) -> Any:
