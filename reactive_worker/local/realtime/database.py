@@ -51,8 +51,8 @@ class Database:
             yield self._connection
 
     async def _connect(self) -> AnyConnection:
-        # A cancelled attempt would leave its socket open, and PostgreSQL waiting in the middle of the login for
-        # a minute, in which no database can be dropped. So it is finished, whoever is still interested.
+        # A cancelled attempt would leave its socket open, and PostgreSQL waiting in the middle of the login
+        # for a minute, in which no database can be dropped. So it is finished, whoever is still interested.
         if self._connecting is None:
             attempt = psycopg.AsyncConnection.connect(
                 self._dsn,
