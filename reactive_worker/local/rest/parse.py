@@ -129,11 +129,11 @@ def parse_query(text: str, *, rpc_arguments: bool = False) -> Query:
             single[key] = value
         elif key in _LOGIC:
             conditions.append(_logic_parameter(key, value))
-        elif rpc_arguments and not _starts_with_operator(value):
-            arguments.append((key, value))
         elif key == "apikey":
             # The gateway in front of PostgREST takes a key from here and removes it.
             continue
+        elif rpc_arguments and not _starts_with_operator(value):
+            arguments.append((key, value))
         else:
             conditions.append(_column_filter(key, value))
     return Query(

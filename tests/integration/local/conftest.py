@@ -66,7 +66,7 @@ class Api:
         headers = {"Prefer": prefer} if prefer else None
         return self.request("POST", path, headers=headers, json=json, **options)
 
-    def rpc(self, name: str, **arguments: Any) -> httpx.Response:
+    def rpc(self, name: str, /, **arguments: Any) -> httpx.Response:
         """Call a function."""
         return self.post(f"/rpc/{name}", arguments)
 
