@@ -27,9 +27,9 @@ from reactive_worker.local.rest.settings import request_settings
 #: Largest request body in bytes.
 MAX_BODY = 64 * 1024 * 1024
 
-# What a statement fails with when the catalog has moved on since it was remembered: no such function, table,
-# column; a type that does not fit.
-_STALE = frozenset({"42883", "42P01", "42703", "42804"})
+# What a request fails with when the catalog has moved on since it was remembered. In PostgreSQL: no such
+# function, table or column, or a type that does not fit; here: no such function or column.
+_STALE = frozenset({"42883", "42P01", "42703", "42804", "PGRST202", "PGRST203", "PGRST204"})
 _READ_METHODS = ("GET", "HEAD")
 
 
@@ -112,6 +112,9 @@ class RestApp:
         except DatabaseError as error:
             if error.sqlstate not in _STALE:
                 raise from_database(error, anonymous=known.identity.anonymous) from error
+        except ApiError as error:
+            if error.code not in _STALE:
+                raise
         # Nothing of the failed transaction stays, so it can be tried with what the catalog says now.
         if generation == self.catalog.generation:
             self.catalog.forget()

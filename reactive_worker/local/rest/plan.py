@@ -181,11 +181,6 @@ class Planner:
     async def _choose(self, incoming: Incoming, keys: Sequence[str], kind: str | None) -> Function:
         functions = await self._catalog.functions(incoming.schema, incoming.name)
         function = choose_function(functions, keys, media_type=kind)
-        if function is None and functions:
-            # It may have new parameters that nobody has told us of yet.
-            self._catalog.forget()
-            functions = await self._catalog.functions(incoming.schema, incoming.name)
-            function = choose_function(functions, keys, media_type=kind)
         if function is not None:
             return function
         if kind not in (None, JSON) and any(len(each.parameters) != 1 for each in functions):

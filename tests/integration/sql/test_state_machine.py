@@ -357,6 +357,8 @@ def test_any_order_of_calls(connection: psycopg.Connection[dict[str, Any]]) -> N
         Connected,
         settings=settings(
             max_examples=130,
+            # The same runs every time: CI must not turn red over a seed; explore with --hypothesis-seed.
+            derandomize=True,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from a2a.client import ClientConfig, ClientFactory  # noqa: F401 - the client package must import beside ours
 
 from reactive_worker.executors.echo import EchoExecutor, split
 from tests.unit.execution.fakes import LogBook, after, make_todo, run
