@@ -84,12 +84,11 @@ class Session:
     @property
     def usable(self) -> bool:
         """False when the server has closed the connection meanwhile."""
-        if self._ready.is_set():
-            self._ready.clear()
-            try:
-                self._pg.consume_input()
-            except psycopg.OperationalError:
-                return False
+        try:
+            # Reads nothing when nothing came; a closed connection shows here and not in the next request.
+            self._pg.consume_input()
+        except psycopg.OperationalError:
+            return False
         return self._pg.status == pq.ConnStatus.OK
 
     async def run(self, commands: Sequence[Command], check: Callable[[Row], None] | None = None) -> list[Row]:
