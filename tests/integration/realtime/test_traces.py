@@ -7,9 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.integration.realtime.comparison import Difference, compared
 from tests.integration.realtime.conftest import QUICK, MakeGateway
 from tests.integration.realtime.harness import Frame
-from tests.integration.realtime.replay import LEFTOVERS, Difference, Line, Player, compared, load
+from tests.integration.realtime.replay import LEFTOVERS, Line, Player, load
 
 #: Where we differ from the recordings on purpose. Everything else is equal, but for ids, times and ages.
 DIFFERENCES: dict[str, list[Difference]] = {
