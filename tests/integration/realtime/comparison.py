@@ -1,4 +1,4 @@
-"""Recorded frames and our own, compared: without what differs from run to run, and by connection and topic."""
+"""Recorded frames and our own, compared by connection and topic, without what differs from run to run."""
 
 from __future__ import annotations
 
