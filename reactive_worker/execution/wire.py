@@ -63,18 +63,20 @@ def encode(event: E_) -> tuple[E_, dict[str, Any]]:
     """
     try:
         data = json_format.MessageToDict(to_stream_response(event))
+        raw = event.SerializeToString()
         # Protobuf's own zero bytes make this a filter, not a proof; the walk behind it is the expensive half.
-        if b"\0" in event.SerializeToString():
+        if b"\0" in raw:
             cleaned = cast("dict[str, Any]", without_nul(data))
             # Most of the time the zero was a length or a number: comparing is cheap, parsing again is not.
             if cleaned != data:
                 return cast("E_", payload_of(json_format.ParseDict(cleaned, StreamResponse()))), cleaned
-        _check_depth(data)
-    except json_format.Error as error:
+        if len(raw) > _TOO_SHORT_TO_BE_DEEP:
+            _check_depth(data)
+    except json_format.SerializeToJsonError as error:
         raise EventRefusedError(
             f"This {type(event).__name__} cannot be written as JSON (NaN and Infinity are no JSON): {error}"
         ) from error
-    except (protobuf.Error, RecursionError) as error:
+    except (json_format.ParseError, protobuf.Error, RecursionError) as error:
         raise EventRefusedError(f"This {type(event).__name__} is nested too deeply: {error}") from error
     return event, data
 
@@ -83,6 +85,9 @@ def encode(event: E_) -> tuple[E_, dict[str, Any]]:
 # (Value, Struct or ListValue, map entry). What is written has to be readable, so the rule is applied on
 # writing.
 _MAX_JSON_DEPTH = 30
+# A level costs four bytes at least, and the first that fails is the 47th: most events, a streamed token among
+# them, are known to be flat by their length.
+_TOO_SHORT_TO_BE_DEEP = 160
 
 
 def _check_depth(data: dict[str, Any]) -> None:

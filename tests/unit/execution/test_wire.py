@@ -56,6 +56,11 @@ def test_whatever_is_written_can_be_read_again(kind: str) -> None:
     assert refused > 0
 
 
+def test_what_is_too_deep_says_so() -> None:
+    with pytest.raises(EventRefusedError, match="nested too deeply"):
+        encode(nested(50, "list"))
+
+
 def test_nul_is_replaced_in_the_event_as_in_its_json() -> None:
     event, data = encode(artifact("a", "x\0y"))
     assert event.artifact.parts[0].text == "x\ufffdy"
