@@ -58,7 +58,7 @@ class ReactiveWorker:
     order:
         How candidates are ranked when one key is not enough: `streams.fair_by`.
     context_factory:
-        Makes the request context of a task: ``context_factory(todo, task=..., message=...)``.
+        Makes the request context of a task: ``context_factory(todo, task=..., request=..., reason=...)``.
     handle_signals:
         Whether `run` stops on SIGINT and SIGTERM.
 
