@@ -55,7 +55,7 @@ class Session:
         self._loop.add_reader(self._socket, self._ready.set)
 
     @classmethod
-    async def open(cls, dsn: str) -> Session:
+    async def connect(cls, dsn: str) -> Session:
         """Connect.
 
         Raises
@@ -85,10 +85,17 @@ class Session:
     def usable(self) -> bool:
         """False when the server has closed the connection meanwhile."""
         try:
-            # Reads nothing when nothing came; a closed connection shows here and not in the next request.
+            # Reads nothing when nothing came. A server that ends says so first, and only the next look finds
+            # the end itself: better here than in the middle of a request.
+            self._pg.consume_input()
             self._pg.consume_input()
         except psycopg.OperationalError:
             return False
+        return self.open
+
+    @property
+    def open(self) -> bool:
+        """False when the connection is known to be over."""
         return self._pg.status == pq.ConnStatus.OK
 
     async def run(self, commands: Sequence[Command], check: Callable[[Row], None] | None = None) -> list[Row]:
@@ -263,7 +270,7 @@ class SessionPool:
             yield session
         finally:
             if session is not None:
-                if self._closed or not session.usable:
+                if self._closed or not session.open:
                     session.close()
                 else:
                     self._free.append(session)
@@ -277,7 +284,7 @@ class SessionPool:
                 return session
             session.close()
         try:
-            return await Session.open(self._dsn)
+            return await Session.connect(self._dsn)
         except DatabaseError as error:
             raise ApiError(
                 503, "PGRST000", "Database connection error. Retrying the connection.", error.message
