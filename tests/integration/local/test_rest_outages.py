@@ -165,7 +165,11 @@ async def test_a_cancelled_request_does_not_leave_its_answer_to_the_next(databas
 
     assert await ask("select 1") == b"1"
     slow = asyncio.create_task(ask("select 2 from pg_sleep(5)"))
-    await asyncio.sleep(0.05)
+    with psycopg.connect(database.dsn, autocommit=True) as watcher:  # type: ignore[attr-defined]
+        while (
+            watcher.execute("select 1 from pg_stat_activity where wait_event = 'PgSleep'").fetchone() is None
+        ):
+            await asyncio.sleep(0.005)
     slow.cancel()
     with pytest.raises(asyncio.CancelledError):
         await slow
