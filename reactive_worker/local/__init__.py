@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Faults", "LocalExtraMissingError", "LocalSupabase", "run_dev"]
 
-_NEEDED = ("psycopg", "psycopg_pool", "jwt", "starlette", "uvicorn", "websockets")
+_NEEDED = ("psycopg", "jwt", "starlette", "uvicorn", "websockets")
 
 
 class LocalExtraMissingError(ConfigurationError, ImportError):

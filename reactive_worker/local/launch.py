@@ -20,6 +20,8 @@ ADMIN = "supabase_admin"
 
 #: Seconds a server may take to start; recovery after a crash included.
 START_TIMEOUT = 60.0
+#: Bytes after which the log of earlier runs is thrown away at the next start.
+LOG_LIMIT = 10 * 1024 * 1024
 
 _SETTINGS = {
     "listen_addresses": HOST,
@@ -133,6 +135,9 @@ class ServerProcess:
         server = [str(self._installation.postgres), "-D", f"{seen_as}/postgres"]
         for name, value in settings.items():
             server += ["-c", f"{name}={value}"]
+        log = self._root / "postgres.log"
+        if log.exists() and log.stat().st_size > LOG_LIMIT:
+            os.truncate(log, 0)
         initdb = self._initdb_command(seen_as)
         complete = [str(self._root / "postgres.new"), str(self._root / "postgres")]
         commands = [{"args": initdb, "server": False, "rename": complete}] if fresh else []
@@ -142,7 +147,7 @@ class ServerProcess:
             "remove": str(self._root) if self._ephemeral else None,
             "uid": self._user.uid if self._user is not None else None,
             "gid": self._user.gid if self._user is not None else None,
-            "log": str(self._root / "postgres.log"),
+            "log": str(log),
             "pass_fds": fds,
             # LANG and LC_* of the caller must not decide what the server's messages look like.
             "env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},

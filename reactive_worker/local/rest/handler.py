@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,8 @@ from reactive_worker.local.rest.plan import Incoming, Plan, Planner
 from reactive_worker.local.rest.preferences import parse_accept, parse_preferences, parse_range
 from reactive_worker.local.rest.session import Command, Row, SessionPool
 from reactive_worker.local.rest.settings import request_settings
+
+_log = logging.getLogger(__name__)
 
 #: Largest request body in bytes.
 MAX_BODY = 64 * 1024 * 1024
@@ -72,6 +75,9 @@ class RestApp:
             response = _refuse_key(error)
         except ClientDisconnect:
             return
+        except Exception:
+            _log.exception("the REST gateway could not answer %s %s", scope["method"], scope["path"])
+            response = error_response(ApiError(500, "PGRSTX00", "Internal error: see the gateway's log"))
         await response(scope, receive, send)
 
     def close(self) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote_plus
 
 from reactive_worker.local.rest.errors import ApiError, bad_range, parse_error, unsupported
+from reactive_worker.local.rest.query import (
+    COMPARISONS,
+    Field,
+    Filter,
+    JsonStep,
+    Logic,
+    OrderTerm,
+    Query,
+    Selected,
+)
 from reactive_worker.local.rest.scanner import Scanner
 
-#: Operators that compare with one value, and the SQL they become.
-COMPARISONS = {
-    "eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=",
-    "like": "like", "ilike": "ilike", "match": "~", "imatch": "~*", "isdistinct": "is distinct from",
-    "cs": "@>", "cd": "<@", "ov": "&&", "sl": "<<", "sr": ">>", "nxr": "&<", "nxl": "&>", "adj": "-|-",
-}  # fmt: skip
 _QUANTIFIABLE = frozenset({"eq", "gt", "gte", "lt", "lte", "like", "ilike", "match", "imatch"})
 _FULL_TEXT = frozenset({"fts", "plfts", "phfts", "wfts"})
 _IS_VALUES = {
@@ -31,78 +34,6 @@ _RESERVED = frozenset({"select", "columns", "on_conflict", "order", "limit", "of
 _LOGIC = frozenset({"and", "or", "not.and", "not.or"})
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _AGGREGATES = ("avg()", "count()", "max()", "min()", "sum()")
-
-
-@dataclass(frozen=True)
-class JsonStep:
-    """One step into a JSON value: ``->key``, ``->3``, or with `as_text` ``->>key``."""
-
-    key: str | int
-    as_text: bool
-
-
-@dataclass(frozen=True)
-class Field:
-    """A column, or something inside a JSON column."""
-
-    name: str
-    path: tuple[JsonStep, ...] = ()
-
-
-@dataclass(frozen=True)
-class Selected:
-    """One item of ``select=``; a field of name ``*`` means all columns."""
-
-    field: Field
-    alias: str | None = None
-    cast: str | None = None
-
-
-@dataclass(frozen=True)
-class Filter:
-    """One condition. `operator` is a key of `COMPARISONS`, ``in`` or ``is``."""
-
-    field: Field
-    operator: str
-    #: The text to compare with; for ``in`` the list, for ``is`` the SQL words.
-    value: str | tuple[str, ...]
-    negated: bool = False
-    quantifier: Literal["any", "all"] | None = None
-
-
-@dataclass(frozen=True)
-class Logic:
-    """Conditions joined by ``and`` or ``or``."""
-
-    joiner: Literal["and", "or"]
-    children: tuple[Filter | Logic, ...]
-    negated: bool = False
-
-
-@dataclass(frozen=True)
-class OrderTerm:
-    """One item of ``order=``."""
-
-    field: Field
-    direction: Literal["asc", "desc"] | None = None
-    nulls: Literal["first", "last"] | None = None
-
-
-@dataclass(frozen=True)
-class Query:
-    """Everything a query string says."""
-
-    select: tuple[Selected, ...] = (Selected(Field("*")),)
-    conditions: tuple[Filter | Logic, ...] = ()
-    order: tuple[OrderTerm, ...] = ()
-    limit: int | None = None
-    offset: int = 0
-    columns: tuple[str, ...] | None = None
-    on_conflict: tuple[str, ...] | None = None
-    #: Arguments of an rpc by GET, in the order of the query string.
-    arguments: tuple[tuple[str, str], ...] = ()
-    #: Whether ``select`` says anything.
-    selects: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -367,8 +298,3 @@ def _logic_item(scanner: Scanner) -> Filter | Logic:
     field = _field(scanner)
     scanner.expect(".")
     return _operation(scanner, field, inside_logic=True)
-
-
-def selected_columns(select: Sequence[Selected]) -> bool:
-    """True when `select` names columns rather than just ``*``."""
-    return not (len(select) == 1 and select[0].field.name == "*")

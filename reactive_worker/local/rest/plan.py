@@ -22,8 +22,8 @@ from reactive_worker.local.rest.errors import (
     unsupported,
 )
 from reactive_worker.local.rest.hints import closest
-from reactive_worker.local.rest.parse import Query
 from reactive_worker.local.rest.preferences import JSON, Media, Preferences, media_type, need_json
+from reactive_worker.local.rest.query import Query
 from reactive_worker.local.rest.rpc import (
     build_call,
     call_from_json,

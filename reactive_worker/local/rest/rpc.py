@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from reactive_worker.local.rest.catalog import Function, Parameter
 from reactive_worker.local.rest.errors import ambiguous_function, bad_body, unsupported
-from reactive_worker.local.rest.parse import Query
+from reactive_worker.local.rest.query import Query
 from reactive_worker.local.rest.sql import (
     ROW,
     Built,

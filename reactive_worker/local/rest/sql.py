@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reactive_worker.local.rest.catalog import Table
 from reactive_worker.local.rest.errors import ApiError
-from reactive_worker.local.rest.parse import (
+from reactive_worker.local.rest.query import (
     COMPARISONS,
     Field,
     Filter,

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, cast
 
 from reactive_worker.local.rest.catalog import Column, Table
 from reactive_worker.local.rest.errors import ApiError, bad_body, unknown_column, unsupported
-from reactive_worker.local.rest.parse import Query
+from reactive_worker.local.rest.query import Query
 from reactive_worker.local.rest.sql import (
     Built,
     Parameters,

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reactive_worker.local.rest.errors import ApiError
-from reactive_worker.local.rest.parse import (
+from reactive_worker.local.rest.parse import parse_query
+from reactive_worker.local.rest.query import (
     Field,
     Filter,
     JsonStep,
@@ -17,7 +18,6 @@ from reactive_worker.local.rest.parse import (
     OrderTerm,
     Query,
     Selected,
-    parse_query,
 )
 
 A, B, C = Field("a"), Field("b"), Field("c")
