@@ -75,7 +75,7 @@ class RestApp:
             response = _refuse_key(error)
         except ClientDisconnect:
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged, and answered in the shape clients know
             _log.exception("the REST gateway could not answer %s %s", scope["method"], scope["path"])
             response = error_response(ApiError(500, "PGRSTX00", "Internal error: see the gateway's log"))
         await response(scope, receive, send)

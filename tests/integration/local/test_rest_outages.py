@@ -190,3 +190,15 @@ def test_no_thread_or_session_stays_behind(api: Api) -> None:
     # The module's own gateway: one thread.
     names = [thread.name for thread in threading.enumerate()]
     assert names.count("reactive-worker gateway") == 1
+
+
+def test_a_surprise_is_logged_and_answered_like_any_error(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("reactive_worker.local.rest.plan.Planner.plan", broken)
+    answer = api.get("/people")
+    assert (answer.status_code, answer.json()["code"]) == (500, "PGRSTX00")
+    assert "surprise" in caplog.text
