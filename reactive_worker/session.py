@@ -7,10 +7,10 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from a2a.server.agent_execution import AgentExecutor
 
@@ -40,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds the sink gets at shutdown to deliver what is still in memory, after the tasks have ended.
 FLUSH_TIMEOUT = 10.0
+#: Seconds each step of the shutdown still gets once it was asked to end now.
+LAST_SECOND = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +222,14 @@ class Session:
         )
 
     def _info(self) -> dict[str, Any]:
-        health = self.health if hasattr(self, "_push") else None
+        health = self.health
         return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "running": len(self.registry),
-            "push": health.state.value if health else PushState.CONNECTING.value,
-            "push_since": (health.since if health else datetime.now(UTC)).isoformat(),
-            "push_detail": health.detail if health else "",
+            "push": health.state.value,
+            "push_since": health.since.isoformat(),
+            "push_detail": health.detail,
         }
 
     async def _watch(self) -> BaseException | None:
@@ -418,12 +422,16 @@ class Session:
         for run in unfinished:
             run.release()
         if unfinished:
-            waits = [asyncio.ensure_future(run.wait()) for run in unfinished]
-            await asyncio.wait(waits, timeout=self.plan.settings.cancel_grace + 1)
+            ended = asyncio.gather(*(run.wait() for run in unfinished), return_exceptions=True)
+            await self._unless_now(ended, self.plan.settings.cancel_grace + 1)
+            for run in unfinished:
+                run.hurry()
+            # What was left behind must be so before the event loop ends, which would wait for it for ever.
+            await asyncio.wait([asyncio.ensure_future(run.wait()) for run in unfinished], timeout=LAST_SECOND)
         back = [(held.todo.id, held.todo.attempt) for held in self.registry.running()]
         for id, attempt in back:
             self.registry.drop(id, attempt)
-        flushed = await self.pipeline.flush(FLUSH_TIMEOUT)
+        flushed = await self._unless_now(self.pipeline.flush(FLUSH_TIMEOUT), FLUSH_TIMEOUT) or False
         if not flushed and self._delivery.give_up():
             flushed = await self.pipeline.flush(FLUSH_TIMEOUT * 2)
         if not flushed:
@@ -440,14 +448,21 @@ class Session:
         # Set long ago perhaps, when nothing was held; what counts is from here on: no claim begins any more.
         self._idle.clear()
         self._check_idle()
-        done = asyncio.ensure_future(self._idle.wait())
+        await self._unless_now(self._idle.wait(), self.plan.settings.drain_timeout)
+
+    async def _unless_now(self, work: Awaitable[T], timeout: float) -> T | None:
+        """The result of `work`, or None when `timeout` s went by; a second stop leaves it a last second."""
+        doing = asyncio.ensure_future(work)
         now = asyncio.ensure_future(self._ending_now.wait())
-        timeout = self.plan.settings.drain_timeout
         try:
-            await asyncio.wait([done, now], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([doing, now], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                # Whoever ends at once still deserves what takes milliseconds when the database is there.
+                await asyncio.wait([doing], timeout=LAST_SECOND)
+            return doing.result() if doing.done() else None
         finally:
-            done.cancel()
             now.cancel()
+            doing.cancel()
 
     async def _leave(self) -> None:
         if self._recovery is not None:

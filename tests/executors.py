@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from a2a.helpers import new_task_from_user_message, new_text_part
@@ -17,8 +18,8 @@ from a2a.server.tasks import TaskUpdater
 class Echo(AgentExecutor):
     """Answers with the prompt; `input_data` may slow it down or make it fail.
 
-    ``sleep`` awaits, ``block`` blocks the event loop, ``fail`` raises, ``exit`` ends the process: each once
-    the first half of the artifact was said.
+    ``sleep`` awaits, ``stubborn`` awaits and swallows every cancellation, ``block`` blocks the event loop,
+    ``fail`` raises, ``exit`` ends the process: each once the first half of the artifact was said.
     """
 
     def __init__(self, seen: Callable[[RequestContext], None] | None = None) -> None:
@@ -39,6 +40,8 @@ class Echo(AgentExecutor):
         await updater.add_artifact([new_text_part(text[:half])], artifact_id="answer")
         if "sleep" in data:
             await asyncio.sleep(data["sleep"])
+        if "stubborn" in data:
+            await _stubborn(data["stubborn"])
         if "block" in data:
             time.sleep(data["block"])
         if "fail" in data:
@@ -52,6 +55,13 @@ class Echo(AgentExecutor):
         assert context.task_id is not None
         assert context.context_id is not None
         await TaskUpdater(event_queue, context.task_id, context.context_id).cancel()
+
+
+async def _stubborn(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(left)
 
 
 echo = Echo()

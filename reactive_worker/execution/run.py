@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor, RequestContext
@@ -35,6 +35,8 @@ class TaskRun:
         self._loop = asyncio.get_running_loop()
         # Set whenever there is something to look at: the executor ended, or the run is to be stopped.
         self._wake = asyncio.Event()
+        # Set when whoever waits for a stopped executor has no more patience.
+        self._hurried = asyncio.Event()
         self._stop: Stop | None = None
         self._stopping: Stopping | None = None
         self._queue: TodoEventQueue | None = None
@@ -89,6 +91,10 @@ class TaskRun:
     def release(self) -> None:
         """The worker is stopping: stop, store nothing; the caller hands the row back."""
         self._request("released")
+
+    def hurry(self) -> None:
+        """End the grace period of a stopped executor now: what has not ended is left behind."""
+        self._hurried.set()
 
     # -- the run -------------------------------------------------------------------------------------------
 
@@ -188,13 +194,11 @@ class TaskRun:
             asking = self._spawn(lambda: self._ask(executor, context, queue), "cancel")
             # Half of the grace for being asked, so that a cancel() that hangs leaves execute() time to clean
             # up.
-            await asyncio.wait([asking], timeout=grace / 2)
+            await self._patiently([asking], grace / 2)
             tasks.append(asking)
         if self._body is not None:
             self._body.cancel()
-        running = [task for task in tasks if not task.done()]
-        if running:
-            await asyncio.wait(running, timeout=max(0.0, deadline - self._loop.time()))
+        await self._patiently(tasks, deadline - self._loop.time())
         for task in tasks:
             if not task.done():
                 self._settings.abandon(task, self._name)
@@ -285,6 +289,19 @@ class TaskRun:
         while not task.done() and self._stop is None:
             self._wake.clear()
             await self._wake.wait()
+
+    async def _patiently(self, tasks: Collection[asyncio.Task[BaseException | None]], timeout: float) -> None:
+        """Wait for all `tasks`, `timeout` s at most and no longer than until `hurry`."""
+        deadline = self._loop.time() + timeout
+        hurried = self._loop.create_task(self._hurried.wait())
+        try:
+            while (running := [task for task in tasks if not task.done()]) and not hurried.done():
+                left = deadline - self._loop.time()
+                if left <= 0:
+                    return
+                await asyncio.wait([*running, hurried], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
 
     def _spawn(self, call: Callable[[], Awaitable[None]], what: str) -> asyncio.Task[BaseException | None]:
         return self._loop.create_task(_caught(call), name=f"{what} {self.todo.id}#{self.todo.attempt}")

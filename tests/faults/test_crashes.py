@@ -171,6 +171,25 @@ async def test_sigterm_drains_and_a_rolling_restart_loses_nothing(
     assert await broken_logs(db) == []
 
 
+async def test_a_second_signal_ends_now_and_hands_the_task_back(
+    local_supabase: Any, tmp_path: Path, fleet: list[WorkerProcess]
+) -> None:
+    """Every patience is an hour: only the second signal can end this worker."""
+    db = local_supabase.db_url
+    process = worker(local_supabase, tmp_path, drain_timeout=3600, cancel_grace=3600)
+    fleet.append(process.start())
+    (id,) = await insert(db, ["stubborn"], input_data={"stubborn": 3600})
+    await eventually(lambda: started_by(db, id, 1))
+    process.terminate()
+    await eventually(lambda: "no new tasks" in (tmp_path / "worker.log").read_text())
+    assert process.returncode is None
+    process.terminate()
+    assert await process.wait(timeout=30) == 0
+    (row,) = await query(db, "select agent_status, failures from todolist where id = %s", id)
+    assert row == {"agent_status": "pending", "failures": 0}
+    assert await query(db, "select id from workers") == []
+
+
 async def started_by(db: str, id: str, attempt: int) -> bool:
     rows = await query(db, "select attempt from todolist where id = %s", id)
     return int(rows[0]["attempt"]) >= attempt

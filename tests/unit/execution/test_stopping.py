@@ -653,3 +653,29 @@ async def test_a_run_whose_own_task_is_cancelled_takes_its_executor_along() -> N
     assert cancelled == [True]
     assert task_run.done
     assert ran.events == []
+
+
+@virtual_time
+async def test_hurry_ends_the_grace_of_a_stopped_executor_at_once() -> None:
+    runner = make_runner(Scripted(stubborn), cancel_grace=3600)
+    task_run = runner.start(make_todo(), lambda event: None)
+    await asyncio.sleep(1)
+    task_run.release()
+    await asyncio.sleep(1)
+    assert not task_run.done
+    stopped_at = now()
+    task_run.hurry()
+    assert await task_run.wait() is None
+    assert now() == stopped_at
+    assert runner.abandoned == 1
+
+
+@virtual_time
+async def test_hurry_alone_stops_nothing() -> None:
+    runner = make_runner(Scripted(hang))
+    task_run = runner.start(make_todo(), lambda event: None)
+    task_run.hurry()
+    await asyncio.sleep(100)
+    assert not task_run.done
+    task_run.lose()
+    await task_run.wait()
