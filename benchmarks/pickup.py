@@ -15,12 +15,12 @@ import statistics
 from typing import Any
 
 import psycopg
-from reactive_worker.executors.echo import EchoExecutor
+from supabase import acreate_client
 
+from reactive_worker.executors.echo import EchoExecutor
 from reactive_worker.local import LocalSupabase
 from reactive_worker.models import PushState
 from reactive_worker.testing.workers import eventually, running_worker
-from supabase import acreate_client
 
 MODES = {
     "push, 20 ms pacing": ("fast", {"polling_interval": 3600.0, "sweep_interval": 3600.0}),

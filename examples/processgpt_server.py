@@ -7,9 +7,9 @@ import os
 from a2a.helpers import new_text_message
 from a2a.server.agent_execution import AgentExecutor
 from dotenv import load_dotenv
+from supabase import create_client
 
 from reactive_worker.processgpt import ProcessGPTAgentServer, ProcessGPTClient, ProcessGPTRequestContext
-from supabase import create_client
 
 
 class ShoutContext(ProcessGPTRequestContext):

@@ -18,8 +18,9 @@ from reactive_worker.settings import Settings
 from reactive_worker.submission import NewTask, plain_json, task_id, text
 
 if TYPE_CHECKING:
-    from reactive_worker.store.connection import Connection
     from supabase import AsyncClient, Client
+
+    from reactive_worker.store.connection import Connection
 
 #: Rows in one `submit_todos` call. Larger batches gain nothing and hold their locks longer.
 SUBMIT_BATCH = 500

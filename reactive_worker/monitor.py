@@ -13,8 +13,9 @@ from reactive_worker.settings import Settings
 from reactive_worker.tail import tail_events
 
 if TYPE_CHECKING:
-    from reactive_worker.store.connection import Connection
     from supabase import AsyncClient, Client
+
+    from reactive_worker.store.connection import Connection
 
 
 class Monitor:

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import httpx
 from postgrest.exceptions import APIError
+from supabase import AsyncClient, AsyncClientOptions, Client
 
 from reactive_worker.settings import check_url
 from reactive_worker.store.translate import translate
-from supabase import AsyncClient, AsyncClientOptions, Client
 
 #: Seconds for one request. A claim or finish takes milliseconds; a batch of 200 large events a second or two.
 REQUEST_TIMEOUT = 30.0

@@ -219,9 +219,10 @@ async def _workers(db_url: str) -> list[dict[str, Any]]:
 
 
 async def test_the_anon_key_is_refused_with_the_way_out(local_supabase: Any) -> None:
+    from supabase import create_client
+
     from reactive_worker.errors import PermissionDeniedError
     from reactive_worker.processgpt import ProcessGPTClient
-    from supabase import create_client
 
     supabase = create_client(local_supabase.api_url, local_supabase.anon_key)
     client = ProcessGPTClient(supabase)

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from supabase import Client, create_async_client, create_client
 
 from reactive_worker.client import TaskClient
 from reactive_worker.completion import CompletionWatch
@@ -24,7 +25,6 @@ from reactive_worker.monitor import Monitor
 from reactive_worker.store.realtime import RealtimeLink
 from reactive_worker.submission import NewTask
 from reactive_worker.testing.workers import eventually, running_worker
-from supabase import Client, create_async_client, create_client
 from tests.executors import Echo
 from tests.support import query
 

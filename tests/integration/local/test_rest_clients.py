@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from postgrest import CountMethod, ReturnMethod
 from postgrest.exceptions import APIError
-
 from supabase import AsyncClient, Client, acreate_client, create_client
+
 from tests.integration.local.conftest import Api
 
 

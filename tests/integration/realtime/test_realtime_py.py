@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from realtime import AsyncRealtimeChannel, RealtimeSubscribeStates
+from supabase import AsyncClient, acreate_client
 
 from reactive_worker.local.gateway import Gateway
-from supabase import AsyncClient, acreate_client
 from tests.integration.realtime.harness import PATIENCE
 
 Heard = asyncio.Queue[Any]

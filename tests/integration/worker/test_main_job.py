@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import reactivex.operators as ops
+from supabase import acreate_client
 
 from reactive_worker.models import PushState, TodoEvent
 from reactive_worker.testing.workers import eventually, running_worker
-from supabase import acreate_client
 from tests.executors import Echo
 from tests.support import broken_logs, count, events_of, insert, kinds, query, runs_more_than_once
 
