@@ -15,19 +15,31 @@ TABLES = ("todolist", "events", "workers", "worker_mailbox")
 
 ANYBODY = {"reactive_worker_schema_version"}
 USERS = ANYBODY | {"reactive_worker_now", "submit_todos", "cancel_todo", "retry_todo", "answer_todo"}
-WORKERS = USERS | {
+#: Run with their owner's rights, so that a worker needs none on the tables.
+WORKING = {
     "register_worker",
     "heartbeat_worker",
     "unregister_worker",
     "touch_probe",
-    "set_worker_state",
-    "list_workers",
     "sweep_todos",
     "claim_todos",
     "append_events",
     "finish_todos",
     "release_todos",
-    "todo_stats",
+}
+WORKERS = ANYBODY | WORKING
+EVERYTHING = USERS | WORKERS | {"set_worker_state", "list_workers", "todo_stats"}
+#: Of tasks, the columns a sweep returns.
+WORKER_COLUMNS = {
+    "id",
+    "agent_type",
+    "agent_status",
+    "priority",
+    "attempt",
+    "available_at",
+    "created_at",
+    "owner_id",
+    "context_id",
 }
 
 CLIENT_COLUMNS = {
@@ -58,19 +70,27 @@ async def sign_in(database: Database, user: str | None = None) -> tuple[Caller, 
 
 
 async def test_every_function_is_granted_by_name_and_to_nobody_else(service: Caller) -> None:
-    for role, wanted in (("anon", ANYBODY), ("authenticated", USERS), ("service_role", WORKERS)):
+    for role, wanted in (
+        ("anon", ANYBODY),
+        ("authenticated", USERS),
+        ("reactive_worker", WORKERS),
+        ("service_role", EVERYTHING),
+    ):
         rows = await service.rows(
             f"select proname from ({FUNCTIONS}) f"
             " where nspname = 'public' and has_function_privilege(%s, oid, 'execute')",
             role,
         )
         assert {row["proname"] for row in rows} == wanted, role
-    assert {row["proname"] for row in await service.rows(FUNCTIONS) if row["nspname"] == "public"} == WORKERS
-    inner = await service.rows(
-        f"select proname from ({FUNCTIONS}) f"
-        " where nspname <> 'public' and has_function_privilege('anon', oid, 'execute')"
-    )
-    assert inner == []
+    rows = await service.rows(FUNCTIONS)
+    assert {row["proname"] for row in rows if row["nspname"] == "public"} == EVERYTHING
+    for role in ("anon", "reactive_worker"):
+        inner = await service.rows(
+            f"select proname from ({FUNCTIONS}) f"
+            " where nspname <> 'public' and has_function_privilege(%s, oid, 'execute')",
+            role,
+        )
+        assert inner == [], role
     inner = await service.rows(
         f"select proname from ({FUNCTIONS}) f where nspname <> 'public' and prosecdef"
         " and has_function_privilege('authenticated', oid, 'execute')"
@@ -82,7 +102,7 @@ async def test_no_function_trusts_the_search_path(service: Caller) -> None:
     for row in await service.rows(FUNCTIONS):
         assert row["proconfig"] == ['search_path=""'], row["proname"]
         if row["prosecdef"]:
-            assert row["nspname"] == "reactive_worker_private", row["proname"]
+            assert row["nspname"] == "reactive_worker_private" or row["proname"] in WORKING, row["proname"]
 
 
 async def test_every_table_is_closed_by_default(service: Caller) -> None:
@@ -93,6 +113,7 @@ async def test_every_table_is_closed_by_default(service: Caller) -> None:
     for role, wanted in (
         ("anon", set()),
         ("authenticated", {("todolist", "select"), ("events", "select")}),
+        ("reactive_worker", {("events", "select"), ("worker_mailbox", "select")}),
         (
             "service_role",
             {(table, verb) for table in TABLES for verb in ("select", "insert", "update", "delete")},
@@ -115,6 +136,15 @@ async def test_every_table_is_closed_by_default(service: Caller) -> None:
         list(TABLES),
     )
     assert {(row["table"], row["name"]) for row in columns} == {("todolist", name) for name in CLIENT_COLUMNS}
+    columns = await service.rows(
+        "select attname as name, has_column_privilege('reactive_worker', c.oid, attnum, 'select') as read,"
+        " has_column_privilege('reactive_worker', c.oid, attnum, 'insert')"
+        " or has_column_privilege('reactive_worker', c.oid, attnum, 'update') as write"
+        " from pg_attribute join pg_class c on c.oid = attrelid"
+        " where attnum > 0 and c.oid = 'todolist'::regclass"
+    )
+    assert {row["name"] for row in columns if row["read"]} == WORKER_COLUMNS
+    assert not any(row["write"] for row in columns)
 
 
 async def test_anon_gets_nothing(database: Database, service: Caller) -> None:
