@@ -29,6 +29,8 @@ JOIN_TIMEOUT = 30
 READY_TIMEOUT = 30.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
+#: What the other side gets to answer a goodbye; a network that swallows never answers.
+CLOSE_TIMEOUT = 5.0
 #: How often the client is looked at from outside, in case it died without calling anybody back.
 WATCH_INTERVAL = 2.0
 
@@ -257,12 +259,22 @@ async def _either(*events: asyncio.Event, timeout: float) -> None:
 
 
 async def _discard(client: AsyncRealtimeClient, channel: AsyncRealtimeChannel) -> None:
-    """Close a client whatever state it is in, and end the timers it would leave behind."""
+    """Close a client whatever state it is in, and end the socket, tasks and timers it would leave behind."""
     channel.subscribe_callback = None
     channel.rejoin_timer.reset()
     channel.join_push.destroy()
+    # Taken now: close() forgets them before it waits for the other side to say goodbye.
+    internals = cast("Any", client)
+    socket = internals._ws_connection
+    tasks = [task for task in (internals._listen_task, internals._heartbeat_task) if task is not None]
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
             await client.close()
     except Exception as error:  # noqa: BLE001 - it is being thrown away; the next one matters
         logger.debug("closing a realtime client: %s", type(error).__name__)
+    finally:
+        # A close that was given up, or interrupted by a stop, leaves all of it open.
+        for task in tasks:
+            task.cancel()
+        if socket is not None:
+            socket.transport.abort()
