@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from a2a.auth.user import User
@@ -106,6 +107,14 @@ class TodoRequestContext(RequestContext):
     def reason(self) -> RunReason:
         """Why `execute()` is called: ``first``, ``answer`` (the user replied) or ``rerun``."""
         return self.call_context.state["reason"]
+
+    @property
+    def task_metadata(self) -> Mapping[str, Any]:
+        """The task's metadata so far: whatever status updates carried, those of abandoned runs included.
+
+        Where an executor keeps what its next run must know: publish a status update with ``metadata``.
+        """
+        return self.call_context.state.get("task_metadata") or {}
 
     @property
     def stop_requested(self) -> bool:

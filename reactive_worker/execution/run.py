@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor, RequestContext
+from google.protobuf import json_format
 
 from reactive_worker.execution.context import TodoRequestContext
 from reactive_worker.execution.conversation import Conversation, new_conversation
@@ -166,6 +167,7 @@ class TaskRun:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code, whatever it raises
             self._fail(queue, error)
             return False
+        self._tell_metadata(self._context, conversation)
         if self._stop is not None:
             self._tell_threads()
         return True
@@ -278,6 +280,11 @@ class TaskRun:
                 )
         self._tell_threads()
         self._wake.set()
+
+    @staticmethod
+    def _tell_metadata(context: RequestContext, conversation: Conversation) -> None:
+        metadata = conversation.fold.snapshot().metadata
+        context.call_context.state["task_metadata"] = json_format.MessageToDict(metadata)
 
     def _tell_threads(self) -> None:
         if isinstance(self._context, TodoRequestContext):

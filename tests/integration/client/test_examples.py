@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,28 @@ async def test_the_predecessors_server_and_client(run: Any) -> None:
     assert await client.wait() == 0, client.stderr
     assert client.stdout.startswith("completed ")
     assert "'text': 'HELLO?!'" in client.stdout
+
+
+async def test_a_task_is_done_by_an_agent_somewhere_else(local_supabase: Any, tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    agent = Program([str(EXAMPLES / "a2a_agent.py"), str(port)], cwd=tmp_path)
+    environment = {
+        "SUPABASE_URL": local_supabase.api_url,
+        "SUPABASE_SERVICE_ROLE_KEY": local_supabase.service_role_key,
+        "REMOTE_AGENT_URL": f"http://127.0.0.1:{port}",
+    }
+    worker = Program(
+        [str(EXAMPLES / "remote_agent.py"), "--agent-type", "remote", "--polling-interval", "1"],
+        cwd=tmp_path,
+        environment=environment,
+    )
+    try:
+        (id,) = await insert(local_supabase.db_url, ["hello far world"], agent_type="remote")
+        await eventually(lambda: _all(local_supabase.db_url, 1), timeout=60)
+        (row,) = await query(local_supabase.db_url, "select agent_output from todolist where id = %s", id)
+        assert row["agent_output"]["text"] == "1 hello\n2 far\n3 world\n"
+    finally:
+        worker.kill()
+        agent.kill()
