@@ -329,3 +329,5 @@ class PushHealth:
     state: PushState
     since: datetime
     detail: str = ""
+    #: How rows are told while it is healthy: ``broadcast``, ``changes`` or ``both``; empty otherwise.
+    way: str = ""

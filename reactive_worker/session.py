@@ -199,6 +199,8 @@ class Session:
             settings.key,
             plan.id,
             sorted(plan.executors),
+            mode=settings.push,
+            sent=self._store.push_ways,
             touch=lambda: self._store.touch_probe(plan.id),
             probe_interval=settings.probe_interval,
             on_row=pipeline.records.on_next,
@@ -228,6 +230,7 @@ class Session:
             "host": socket.gethostname(),
             "running": len(self.registry),
             "push": health.state.value,
+            "push_way": health.way,
             "push_since": health.since.isoformat(),
             "push_detail": health.detail,
         }

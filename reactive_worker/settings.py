@@ -29,6 +29,9 @@ KEY_VARIABLES = (
     "SUPABASE_PUBLISHABLE_KEY",
 )
 
+#: How workers hear of new rows: see docs/architecture.md.
+PUSH_MODES = ("auto", "changes", "broadcast", "both")
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -81,6 +84,11 @@ class Settings:
     probe_interval: float = _setting(
         60.0, ("WORKER_PROBE_INTERVAL",), "Seconds between probes of the push channel"
     )
+    push: str = _setting(
+        "auto",
+        ("WORKER_PUSH",),
+        "How rows are pushed: broadcast, changes, both, or auto = broadcast where it works, else changes",
+    )
     worker_name: str = _setting("", ("WORKER_NAME",), "Shown in `workers list`; default host name and pid")
     spool: str = _setting(
         "", ("WORKER_SPOOL",), "Directory for results that could not be delivered at shutdown"
@@ -101,6 +109,8 @@ class Settings:
                 f"heartbeat ({self.heartbeat:g} s) must be at most half the lease ({self.lease:g} s), "
                 "so that one lost heartbeat does not hand running tasks to another worker"
             )
+        if self.push not in PUSH_MODES:
+            raise ConfigurationError(f"push must be one of {', '.join(PUSH_MODES)}, not {self.push!r}")
         if self.log_level.upper() not in LOG_LEVELS:
             raise ConfigurationError(
                 f"log level must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}"

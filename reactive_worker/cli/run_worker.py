@@ -77,6 +77,9 @@ def add(commands: Commands) -> None:
         dest="default_timeout",
         help="of a run, unless its row says",
     )
+    run.add_argument(
+        "--push", metavar="WAY", help="auto, broadcast, changes or both: how Realtime tells of tasks (auto)"
+    )
     run.add_argument("--name", metavar="NAME", dest="worker_name", help="shown in `workers list`")
     run.add_argument("--spool", metavar="DIR", help="keeps results that cannot be delivered at shutdown")
     run.add_argument("--log-format", choices=("text", "json"), help="of the log lines; --json means json")
@@ -132,7 +135,9 @@ def _settings(args: argparse.Namespace) -> Settings:
     from reactive_worker.settings import Settings
 
     fields = [option.removeprefix("--").replace("-", "_") for option, *_ in _NUMBERS]
-    given = {name: getattr(args, name) for name in (*fields, "default_timeout", "worker_name", "spool")}
+    given = {
+        name: getattr(args, name) for name in (*fields, "default_timeout", "push", "worker_name", "spool")
+    }
     return Settings.load(
         args.env_file,
         url=args.url,

@@ -101,7 +101,8 @@ def _state(console: Console, worker: dict[str, Any]) -> str:
 def _push(console: Console, worker: dict[str, Any]) -> str:
     info: dict[str, Any] = worker.get("info") or {}
     state = str(info.get("push") or "-")
-    return console.style({"healthy": "green", "deaf": "red"}.get(state, "yellow"), state)
+    way = f" ({info['push_way']})" if info.get("push_way") else ""
+    return console.style({"healthy": "green", "deaf": "red"}.get(state, "yellow"), state + way)
 
 
 def _steer(args: argparse.Namespace, console: Console) -> int:

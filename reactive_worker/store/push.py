@@ -1,4 +1,4 @@
-"""A worker's push channel: the link, what it hears, and the sonar that proves it."""
+"""A worker's push: the ways it hears by, what it hears, and the sonar that proves it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reactive_worker.models import PushHealth, PushState, SweepResult
-from reactive_worker.store.realtime import Binding, Change, RealtimeLink
+from reactive_worker.errors import ConfigurationError, ReactiveWorkerError, UnreachableError
+from reactive_worker.models import PushHealth, PushState, SweepResult, parse_time
+from reactive_worker.store.broadcast import MOST_TOPICS, BroadcastLink
+from reactive_worker.store.hints import hinted_rows, topics
+from reactive_worker.store.realtime import Binding, Change, Link, RealtimeLink
 from reactive_worker.store.sonar import Sonar
+from reactive_worker.store.ways import BROADCAST, FIXED, ONLY_BROADCAST, Choice, choose
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +24,10 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 10_000
 #: A healthy channel tells within 0.6 s; a row this old that was never told is a reason to probe.
 PATIENCE = timedelta(seconds=3)
+#: Seconds between looks at the links, should none of them say anything.
+LOOK_INTERVAL = 1.0
+#: Seconds after which a database that does not broadcast is asked again: somebody may have migrated it.
+ASK_AGAIN = 300.0
 
 
 def quoted(value: str) -> str:
@@ -31,7 +39,7 @@ def quoted(value: str) -> str:
 
 
 def bindings(worker_id: str, agent_types: Collection[str]) -> list[Binding]:
-    """What a worker listens to."""
+    """What a worker listens to by changes."""
     types = sorted(agent_types)
     single = len(types) == 1 and quoted(types[0]) == types[0]
     wanted = f"eq.{types[0]}" if single else f"in.({','.join(quoted(one) for one in types)})"
@@ -51,18 +59,28 @@ class PushChannel:
     ----------
     url, key, worker_id, agent_types:
         Whose channel this is.
+    mode:
+        ``changes``, ``broadcast``, ``both``, or ``auto``: see `store.ways.choose`.
+    sent:
+        Asks whether the database sends broadcasts, and if not, why.
     touch:
         Writes the sonar's probe.
     probe_interval:
         Seconds between probes.
     on_row:
-        A row that may have become runnable, as Realtime renders it.
+        A row that may have become runnable: as Realtime renders it, or the few columns of a hint.
     on_signal:
         The mailbox was touched by somebody: ask the database what for.
     on_ready:
-        A subscription became live: sweep now, what happened before was not told.
+        Sweep now: a subscription became live, and what happened before was not told; or more rows became
+        runnable than a hint names.
     on_health:
         The state changed.
+
+    Raises
+    ------
+    ConfigurationError
+        More agent types than one socket has channels for, and `mode` insists on broadcast.
     """
 
     def __init__(
@@ -72,6 +90,8 @@ class PushChannel:
         worker_id: str,
         agent_types: Sequence[str],
         *,
+        mode: str = "auto",
+        sent: Callable[[], Awaitable[tuple[bool, str]]],
         touch: Callable[[], Awaitable[str]],
         probe_interval: float,
         on_row: Callable[[Mapping[str, Any]], None],
@@ -79,45 +99,61 @@ class PushChannel:
         on_ready: Callable[[], None],
         on_health: Callable[[PushHealth], None],
     ) -> None:
+        self._url, self._key = url, key
+        self._worker_id = worker_id
+        self._agent_types = agent_types
+        self._mode = mode
+        self._ask = sent
         self._on_row = on_row
         self._on_signal = on_signal
         self._on_ready = on_ready
+        self._on_health = on_health
         self._heard: OrderedDict[str, None] = OrderedDict()
+        #: By agent type: rows made until then were too many to be named.
+        self._unnamed: dict[str, datetime] = {}
         self._mailbox: tuple[Any, Any] | None = None
-        self._link = RealtimeLink(
-            url,
-            key,
-            f"worker-{worker_id}",
-            bindings(worker_id, agent_types),
-            on_change=self._change,
-            on_ready=self._ready,
-            on_health=on_health,
-        )
-        self._sonar = Sonar(self._link, touch, interval=probe_interval)
-        self._sonar_task: asyncio.Task[None] | None = None
+        self._links: dict[str, Link] = {}
+        self._choice = FIXED.get(mode)
+        #: Whether the database sends, and why not; None while it has not answered.
+        self._sent: tuple[bool, str] | None = None
+        self._ask_at = 0.0
+        self._stirred = asyncio.Event()
+        self._health = PushHealth(PushState.CONNECTING, datetime.now(UTC), "not started")
+        self._sonar = Sonar(lambda: tuple(self._links.values()), touch, interval=probe_interval)
+        self._tasks: list[asyncio.Task[None]] = []
+        if len(agent_types) >= MOST_TOPICS:
+            if mode in ("broadcast", "both"):
+                raise ConfigurationError(
+                    f"push={mode} serves at most {MOST_TOPICS - 1} agent types in one worker, "
+                    f"not {len(agent_types)}: use push=changes, or several workers"
+                )
+            self._sent, self._ask_at = (False, "a worker has too many agent types for it"), float("inf")
 
     @property
     def health(self) -> PushHealth:
-        """The state now, since when, and why."""
-        return self._link.health
+        """The state now, since when, why, and by which way."""
+        return self._health
 
     @property
     def duties(self) -> list[asyncio.Task[None]]:
         """Tasks that must not end while the worker runs."""
-        return [task for task in (self._link.task, self._sonar_task) if task is not None]
+        return self._tasks
 
     async def start(self) -> None:
         """Begin to connect; returns at once."""
-        await self._link.start()
-        self._sonar_task = asyncio.create_task(self._sonar.run(), name="sonar")
+        self._tasks = [
+            asyncio.create_task(self._steer(), name="push"),
+            asyncio.create_task(self._sonar.run(), name="sonar"),
+        ]
 
     async def stop(self) -> None:
         """Leave and wait until nothing is left."""
-        if self._sonar_task is not None:
-            self._sonar_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sonar_task
-        await self._link.stop()
+        for task in self._tasks:
+            task.cancel()
+        # What one of them died of has been told through `duties`.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in self._links.values():
+            await link.stop()
 
     def compare(self, result: SweepResult) -> None:
         """Look whether a sweep found what push should have told; if so, probe at once."""
@@ -126,26 +162,158 @@ class PushChannel:
             return
         for candidate in result.candidates:
             overdue = health.since + PATIENCE < candidate.created_at < result.now - PATIENCE
-            if overdue and candidate.attempt == 0 and candidate.id not in self._heard:
+            unnamed = self._unnamed.get(candidate.agent_type)
+            excused = unnamed is not None and candidate.created_at <= unnamed
+            if overdue and not excused and candidate.attempt == 0 and candidate.id not in self._heard:
                 logger.info("a sweep found task %s, which push has not told: probing", candidate.id)
                 self._sonar.doubt()
                 return
+
+    # -- the ways --------------------------------------------------------------------------------------------
+
+    async def _steer(self) -> None:
+        """Keep the links of the chosen ways running; ends only when one of them died, which none ever may."""
+        while True:
+            self._stirred.clear()
+            if self._mode == "auto":
+                await self._choose()
+            elif not self._links and self._choice is not None:
+                await self._keep(self._choice.ways)
+            for link in self._links.values():
+                if link.task is not None and link.task.done():
+                    link.task.result()
+                    raise RuntimeError(f"the supervision of {link.task.get_name()} ended")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_INTERVAL):
+                    await self._stirred.wait()
+
+    async def _choose(self) -> None:
+        if (self._sent is None or not self._sent[0]) and asyncio.get_running_loop().time() >= self._ask_at:
+            await self._ask_database()
+        # Not answered yet: a join will tell.
+        sent, reason = self._sent or (True, "")
+        link = self._links.get(BROADCAST)
+        choice = choose(
+            sent=sent,
+            reason=reason,
+            health=None if link is None else link.health,
+            refusal="" if link is None else link.refusal,
+            now=datetime.now(UTC),
+            why=self._choice.why if self._choice is not None else "",
+        )
+        await self._keep(choice.ways)
+        if choice != self._choice:
+            self._report(choice, first=self._choice is None)
+            self._choice = choice
+            self._assess()
+
+    async def _ask_database(self) -> None:
+        pause = ASK_AGAIN
+        try:
+            self._sent = await self._ask()
+        except UnreachableError as error:
+            logger.debug("cannot ask whether broadcasts are sent: %s", error)
+            pause = 5.0
+        except ReactiveWorkerError as error:
+            self._sent = (False, f"the database does not say whether it sends broadcasts: {error}")
+        self._ask_at = asyncio.get_running_loop().time() + pause
+
+    def _report(self, choice: Choice, *, first: bool) -> None:
+        if choice == ONLY_BROADCAST:
+            logger.info("push goes by broadcast%s", "" if first else " again")
+        elif BROADCAST in choice.ways:
+            logger.warning("push goes by changes too until broadcast works: %s", choice.why)
+        else:
+            logger.info("push goes by changes: %s", choice.why)
+
+    async def _keep(self, ways: Collection[str]) -> None:
+        for way in ways:
+            if way not in self._links:
+                link = self._links[way] = self._open(way)
+                await link.start()
+        for way in set(self._links) - set(ways):
+            await self._links[way].stop()
+            del self._links[way]
+
+    def _open(self, way: str) -> Link:
+        def on_health(health: PushHealth) -> None:
+            self._assess()
+            self._stirred.set()
+
+        if way == BROADCAST:
+            link: Link = BroadcastLink(
+                self._url,
+                self._key,
+                topics(self._worker_id, self._agent_types),
+                on_message=lambda event, payload: self._message(link, event, payload),
+                on_ready=self._ready,
+                on_health=on_health,
+            )
+        else:
+            link = RealtimeLink(
+                self._url,
+                self._key,
+                f"worker-{self._worker_id}",
+                bindings(self._worker_id, self._agent_types),
+                on_change=lambda change: self._change(link, change),
+                on_ready=self._ready,
+                on_health=on_health,
+            )
+        return link
+
+    def _assess(self) -> None:
+        """Push is as healthy as the healthiest way there is."""
+        found = {
+            state: [w for w, link in self._links.items() if link.health.state is state] for state in PushState
+        }
+        state = next((s for s in (PushState.HEALTHY, PushState.DEAF) if found[s]), PushState.CONNECTING)
+        ways = found[state]
+        detail = self._links[ways[0]].health.detail if ways else ""
+        if self._choice is not None and self._choice.why:
+            detail = f"{detail}; not by broadcast alone: {self._choice.why}"
+        way = "" if state is not PushState.HEALTHY else ways[0] if len(ways) == 1 else "both"
+        changed = state is not self._health.state
+        since = datetime.now(UTC) if changed else self._health.since
+        self._health = PushHealth(state, since, detail, way)
+        if changed:
+            self._on_health(self._health)
+
+    # -- what is heard ---------------------------------------------------------------------------------------
 
     def _ready(self) -> None:
         self._sonar.ready()
         self._on_ready()
 
-    def _change(self, change: Change) -> None:
-        record = change.record
+    def _change(self, link: Link, change: Change) -> None:
         if change.table == "todolist":
-            self._heard[str(record.get("id"))] = None
-            if len(self._heard) > REMEMBERED:
-                self._heard.popitem(last=False)
-            self._on_row(record)
+            self._row(change.record)
         elif change.table == "worker_mailbox":
-            self._sonar.echo(record.get("probe_at"))
-            mailbox = (record.get("signal_at"), record.get("desired_state"))
-            if mailbox != self._mailbox:
-                # The first one after the start says nothing new, but a heartbeat costs little.
-                self._mailbox = mailbox
-                self._on_signal()
+            self._touched(link, change.record)
+
+    def _message(self, link: Link, event: str, payload: Mapping[str, Any]) -> None:
+        if event == "mailbox":
+            self._touched(link, payload)
+        elif event == "todos":
+            rows, more = hinted_rows(payload)
+            for row in rows:
+                self._row(row)
+            if more > 0:
+                made = [parse_time(row.get("created_at"), "created_at") for row in rows]
+                self._unnamed[str(payload["agent_type"])] = max(made, default=datetime.now(UTC))
+                self._on_ready()
+
+    def _row(self, record: Mapping[str, Any]) -> None:
+        self._heard[str(record.get("id"))] = None
+        if len(self._heard) > REMEMBERED:
+            self._heard.popitem(last=False)
+        self._on_row(record)
+
+    def _touched(self, link: Link, record: Mapping[str, Any]) -> None:
+        self._sonar.echo(link, record.get("probe_at"))
+        signal_at = record.get("signal_at")
+        # Each way writes times in its own manner.
+        mailbox = (signal_at and parse_time(signal_at, "signal_at"), record.get("desired_state"))
+        if mailbox != self._mailbox:
+            # The first one after the start says nothing new, but a heartbeat costs little.
+            self._mailbox = mailbox
+            self._on_signal()

@@ -1,15 +1,15 @@
 """A supervised Realtime subscription that never gives up and never lies about its health.
 
 realtime-py gives up after five failed connections, dies with any exception in a callback, and goes deaf
-when a channel is closed or joined twice. So it is used for one thing only: one socket, one join. Everything
-else is done from outside: callbacks only enqueue, the client's own reconnecting is off, and whenever anything
-is not as it must be the whole client is thrown away and a new one is built, with backoff, for ever.
+when a channel is closed or joined twice. So it is used for one thing only: one socket, each channel joined
+once. Everything else is done from outside: callbacks only enqueue, the client's own reconnecting is off, and
+whenever anything is not as it must be the whole client is thrown away and a new one is built, with backoff,
+for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +31,8 @@ BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
 #: What the other side gets to answer a goodbye; a network that swallows never answers.
 CLOSE_TIMEOUT = 5.0
+#: A refusal is a matter of rights, and costs the whole socket 5 s on the server: no hurry to ask again.
+REFUSED_PAUSE = 60.0
 #: How often the client is looked at from outside, in case it died without calling anybody back.
 WATCH_INTERVAL = 2.0
 
@@ -55,21 +57,17 @@ class Change:
     record: Mapping[str, Any]
 
 
-class RealtimeLink:
-    """Keeps one channel subscribed for as long as it lives.
+class Link:
+    """Keeps the channels of one socket joined for as long as it lives; which ones, subclasses say.
 
     Parameters
     ----------
     url, key:
         Project URL and API key.
-    topic:
-        Channel name; any.
-    bindings:
-        What to hear. Never the same binding twice: the server collapses them.
-    on_change:
-        Called in the event loop with every `Change`; an exception in it is logged and costs that change only.
+    name:
+        What log lines call it.
     on_ready:
-        Called whenever a subscription has become live (at first and after each rebuild): catch up now, for
+        Called whenever the channels have become live (at first and after each rebuild): catch up now, for
         nothing said in between is repeated.
     on_health:
         Called with the new `PushHealth` on each change of state. A link by itself only knows ``connecting``
@@ -80,26 +78,29 @@ class RealtimeLink:
         self,
         url: str,
         key: str,
-        topic: str,
-        bindings: Sequence[Binding],
+        name: str,
         *,
-        on_change: Callable[[Change], None],
         on_ready: Callable[[], None] = lambda: None,
         on_health: Callable[[PushHealth], None] = lambda health: None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/realtime/v1"
         self._key = key
-        self._topic = topic
-        self._bindings = tuple(bindings)
-        self._on_change = on_change
+        self._name = name
         self._on_ready = on_ready
         self._on_health = on_health
         self._task: asyncio.Task[None] | None = None
+        self._ending = False
         self._broken: asyncio.Event | None = None
         self._reason = ""
+        self._deaf_times = 0
         self.health = PushHealth(PushState.CONNECTING, datetime.now(UTC), "not started")
-        #: How many times a subscription became live.
+        #: How many times the channels became live.
         self.subscriptions = 0
+        #: Whether they are now, as far as the client knows.
+        self.is_live = False
+        #: Why the server does not let us in; empty when it does, or has not been asked.
+        self.refusal = ""
+        self._refused = False
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -109,31 +110,52 @@ class RealtimeLink:
     async def start(self) -> None:
         """Begin; returns at once, readiness is told through `on_ready`."""
         if self._task is None:
-            self._task = asyncio.create_task(self._supervise(), name=f"realtime {self._topic}")
+            self._ending = False
+            self._task = asyncio.create_task(self._supervise(), name=self._name)
 
     async def stop(self) -> None:
-        """Leave the channel, close the socket and wait until nothing is left of it."""
-        task, self._task = self._task, None
-        if task is not None:
+        """Leave the channels, close the socket and wait until nothing is left of it; safe to repeat."""
+        task = self._task
+        if task is None:
+            return
+        if not self._ending:
+            # Once only: a second cancellation would leave the socket half closed.
+            self._ending = True
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.wait([task])
+        self._task = None
+        if not task.cancelled():
+            task.result()
 
     def mark_healthy(self, detail: str = "") -> None:
         """Tell the link that its owner has heard a probe of its own."""
+        self._deaf_times = 0
         self._set_health(PushState.HEALTHY, detail)
 
     def mark_deaf(self, detail: str) -> None:
         """Tell the link that a probe was not heard: the client is thrown away and built anew."""
+        self._deaf_times += 1
         self._set_health(PushState.DEAF, detail)
         self._break(detail)
+
+    # -- what subclasses say ---------------------------------------------------------------------------------
+
+    def _channels(self, client: AsyncRealtimeClient) -> list[AsyncRealtimeChannel]:
+        """The channels of a new client, not yet joined."""
+        raise NotImplementedError
+
+    async def _join(self, channels: Sequence[AsyncRealtimeChannel], broken: asyncio.Event) -> None:
+        """Join them; returns when all are live, or `broken` is set."""
+        raise NotImplementedError
+
+    # -- the life of a client --------------------------------------------------------------------------------
 
     def _set_health(self, state: PushState, detail: str) -> None:
         if state is self.health.state:
             return
         self.health = PushHealth(state, datetime.now(UTC), detail)
         level = logging.INFO if state is PushState.HEALTHY else logging.WARNING
-        logger.log(level, "realtime is %s%s", state.value, f": {detail}" if detail else "")
+        logger.log(level, "%s is %s%s", self._name, state.value, f": {detail}" if detail else "")
         self._on_health(self.health)
 
     def _break(self, reason: str) -> None:
@@ -141,11 +163,16 @@ class RealtimeLink:
         if self._broken is not None:
             self._broken.set()
 
+    def _refuse(self, reason: str) -> None:
+        self.refusal = reason
+        self._refused = True
+
     async def _supervise(self) -> None:
         failures = 0
         reported = ""
         while True:
             began = self.subscriptions
+            self._refused = False
             try:
                 await self._live_once()
             except asyncio.CancelledError:
@@ -161,63 +188,37 @@ class RealtimeLink:
                 self._set_health(PushState.CONNECTING, self._reason)
             if self._reason != reported:
                 reported = self._reason
-                logger.warning("realtime: %s; trying again until it works, polling meanwhile", self._reason)
+                logger.warning("%s: %s; trying again until it works", self._name, self._reason)
+            if not self._refused:
+                self.refusal = ""
             # Full jitter: a whole fleet loses its sockets in the same instant when a server restarts.
-            pause = random.uniform(0, min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(failures, 10)))
-            await asyncio.sleep(pause)
+            most = BACKOFF_FIRST * 2 ** min(max(failures, self._deaf_times - 1), 10)
+            pause = random.uniform(0, min(BACKOFF_MOST, most))
+            await asyncio.sleep(REFUSED_PAUSE * random.uniform(0.5, 1) if self.refusal else pause)
 
     async def _live_once(self) -> None:
-        """Build a client, subscribe, and return (or raise) when it is no longer good."""
+        """Build a client, join, and return (or raise) when it is no longer good."""
         broken = self._broken = asyncio.Event()
-        ready = asyncio.Event()
         client = AsyncRealtimeClient(self._url, self._key, auto_reconnect=False, timeout=JOIN_TIMEOUT)
-        channel = client.channel(self._topic)
+        channels = self._channels(client)
         try:
-            self._bind(channel, ready)
             await client.connect()
-            await channel.subscribe(self._on_status)
+            await self._join(channels, broken)
             if not broken.is_set():
-                await self._wait(client, channel, ready, broken)
+                await self._watch(client, channels, broken)
         finally:
             self._broken = None
-            await _discard(client, channel)
+            self.is_live = False
+            await _discard(client, channels)
 
-    def _bind(self, channel: AsyncRealtimeChannel, ready: asyncio.Event) -> None:
-        for binding in self._bindings:
-            channel.on_postgres_changes(
-                cast("Any", binding.event),
-                self._heard,
-                table=binding.table,
-                schema="public",
-                filter=binding.filter,
-            )
-
-        def on_system(payload: Any) -> None:
-            # on_system hears ok only; an error arrives as CHANNEL_ERROR through _on_status.
-            ready.set()
-
-        channel.on_system(on_system)
-
-    async def _wait(
-        self,
-        client: AsyncRealtimeClient,
-        channel: AsyncRealtimeChannel,
-        ready: asyncio.Event,
-        broken: asyncio.Event,
+    async def _watch(
+        self, client: AsyncRealtimeClient, channels: Sequence[AsyncRealtimeChannel], broken: asyncio.Event
     ) -> None:
-        # Changes flow from the system message on, not from the join reply.
-        deadline = asyncio.get_running_loop().time() + READY_TIMEOUT
-        while not ready.is_set():
-            if broken.is_set():
-                return
-            if asyncio.get_running_loop().time() > deadline:
-                self._reason = f"joined, but not told that it is subscribed within {READY_TIMEOUT:g} s"
-                return
-            await _either(ready, broken, timeout=1.0)
         self.subscriptions += 1
+        self.is_live = True
         self._on_ready()
         while not broken.is_set():
-            if not client.is_connected or not channel.is_joined:
+            if not client.is_connected or not all(channel.is_joined for channel in channels):
                 self._reason = "the client lost its connection or channel without saying so"
                 return
             await _either(broken, timeout=WATCH_INTERVAL)
@@ -226,6 +227,69 @@ class RealtimeLink:
         if status is not RealtimeSubscribeStates.SUBSCRIBED:
             text = f": {_without_key(str(error), self._key)}" if error else ""
             self._break(f"channel {status.value}{text}")
+
+
+class RealtimeLink(Link):
+    """Hears changes of tables (postgres_changes) on one channel.
+
+    Parameters
+    ----------
+    url, key, on_ready, on_health:
+        As `Link` takes them.
+    topic:
+        Channel name; any.
+    bindings:
+        What to hear. Never the same binding twice: the server collapses them.
+    on_change:
+        Called in the event loop with every `Change`; an exception in it is logged and costs that change only.
+
+    Example
+    -------
+    >>> link = RealtimeLink(url, key, "x", [Binding("events", "INSERT")], on_change=print)  # doctest: +SKIP
+    >>> await link.start()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        topic: str,
+        bindings: Sequence[Binding],
+        *,
+        on_change: Callable[[Change], None],
+        on_ready: Callable[[], None] = lambda: None,
+        on_health: Callable[[PushHealth], None] = lambda health: None,
+    ) -> None:
+        super().__init__(url, key, "realtime (changes)", on_ready=on_ready, on_health=on_health)
+        self._topic = topic
+        self._bindings = tuple(bindings)
+        self._on_change = on_change
+
+    def _channels(self, client: AsyncRealtimeClient) -> list[AsyncRealtimeChannel]:
+        channel = client.channel(self._topic)
+        for binding in self._bindings:
+            channel.on_postgres_changes(
+                cast("Any", binding.event),
+                self._heard,
+                table=binding.table,
+                schema="public",
+                filter=binding.filter,
+            )
+        return [channel]
+
+    async def _join(self, channels: Sequence[AsyncRealtimeChannel], broken: asyncio.Event) -> None:
+        ready = asyncio.Event()
+        (channel,) = channels
+        # on_system hears ok only; an error arrives as CHANNEL_ERROR through _on_status.
+        channel.on_system(lambda payload: ready.set())
+        await channel.subscribe(self._on_status)
+        # Changes flow from the system message on, not from the join reply.
+        deadline = asyncio.get_running_loop().time() + READY_TIMEOUT
+        while not ready.is_set() and not broken.is_set():
+            if asyncio.get_running_loop().time() > deadline:
+                self._break(f"joined, but not told that it is subscribed within {READY_TIMEOUT:g} s")
+                return
+            await _either(ready, broken, timeout=1.0)
 
     def _heard(self, payload: Any) -> None:
         # An exception here would end realtime-py's receive loop for good, and nobody would be told.
@@ -258,11 +322,12 @@ async def _either(*events: asyncio.Event, timeout: float) -> None:
             wait.cancel()
 
 
-async def _discard(client: AsyncRealtimeClient, channel: AsyncRealtimeChannel) -> None:
+async def _discard(client: AsyncRealtimeClient, channels: Sequence[AsyncRealtimeChannel]) -> None:
     """Close a client whatever state it is in, and end the socket, tasks and timers it would leave behind."""
-    channel.subscribe_callback = None
-    channel.rejoin_timer.reset()
-    channel.join_push.destroy()
+    for channel in channels:
+        channel.subscribe_callback = None
+        channel.rejoin_timer.reset()
+        channel.join_push.destroy()
     # Taken now: close() forgets them before it waits for the other side to say goodbye.
     internals = cast("Any", client)
     socket = internals._ws_connection

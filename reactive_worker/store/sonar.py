@@ -1,7 +1,8 @@
 """The sonar: the worker writes a probe and must hear it back the way it hears new rows.
 
 A socket can look alive while nothing arrives through it (a dropped publication, a dead poller, a rate limit:
-the real server tells nobody). Only an echo proves that push works.
+the real server tells nobody). Only an echo proves that push works. One probe goes all the ways there are, and
+each way is judged by its own echo.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 
 from reactive_worker.errors import ReactiveWorkerError
 from reactive_worker.models import PushState, parse_time
-from reactive_worker.store.realtime import RealtimeLink
+from reactive_worker.store.realtime import Link
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,12 @@ ECHO_TIMEOUT = 10.0
 
 
 class Sonar:
-    """Probes the push channel each `interval` seconds, and sooner when in doubt.
+    """Probes push each `interval` seconds, and sooner when in doubt.
 
     Parameters
     ----------
-    link:
-        The subscription that must hear the worker's own `worker_mailbox` row.
+    links:
+        The links in use now: each must hear the worker's own `worker_mailbox` row.
     touch:
         Writes the probe; returns what the echo will carry as `probe_at`.
     interval:
@@ -39,20 +40,20 @@ class Sonar:
 
     def __init__(
         self,
-        link: RealtimeLink,
+        links: Callable[[], Collection[Link]],
         touch: Callable[[], Awaitable[str]],
         *,
         interval: float = 60.0,
         echo_timeout: float = ECHO_TIMEOUT,
     ) -> None:
-        self._link = link
+        self._links = links
         self._touch = touch
         self._interval = interval
         self._echo_timeout = echo_timeout
         self._wanted = asyncio.Event()
-        self._heard = asyncio.Event()
         self._sent: datetime | None = None
-        self._last_heard: datetime | None = None
+        self._last_heard: dict[Link, datetime] = {}
+        self._waiting: dict[Link, asyncio.Event] = {}
 
     def ready(self) -> None:
         """A subscription has become live: prove it."""
@@ -60,16 +61,15 @@ class Sonar:
 
     def doubt(self) -> None:
         """Something came by a sweep that push should have told: probe now."""
-        if self._link.health.state is PushState.HEALTHY:
+        if any(link.health.state is PushState.HEALTHY for link in self._links()):
             self._wanted.set()
 
-    def echo(self, probe_at: object) -> None:
-        """The worker's own mailbox row came through Realtime."""
+    def echo(self, link: Link, probe_at: object) -> None:
+        """The worker's own mailbox row came through `link`."""
         if probe_at is None:
             return
-        self._last_heard = parse_time(probe_at, "probe_at")
-        if self._sent is not None and self._last_heard >= self._sent:
-            self._heard.set()
+        self._last_heard[link] = parse_time(probe_at, "probe_at")
+        self._notice(link)
 
     async def run(self) -> None:
         """Probe for ever; ends by cancellation only."""
@@ -80,12 +80,14 @@ class Sonar:
             except TimeoutError:
                 pass
             self._wanted.clear()
-            if self._link.subscriptions:
-                await self._probe()
+            live = [link for link in self._links() if link.is_live]
+            if live:
+                await self._probe(live)
 
-    async def _probe(self) -> None:
-        self._heard.clear()
-        subscription = self._link.subscriptions
+    async def _probe(self, links: Collection[Link]) -> None:
+        self._waiting = {link: asyncio.Event() for link in links}
+        self._last_heard = {link: at for link, at in self._last_heard.items() if link in self._waiting}
+        subscriptions = {link: link.subscriptions for link in links}
         try:
             self._sent = None
             self._sent = parse_time(await self._touch(), "probe_at")
@@ -93,15 +95,23 @@ class Sonar:
             # The database is away: that says nothing about push. The next probe comes by itself.
             logger.debug("sonar: the probe could not be written: %s", error)
             return
+        # Not one after the other: the quick way shall not wait for the verdict on the slow one.
+        await asyncio.gather(*(self._judge(link, subscriptions[link]) for link in links))
+
+    async def _judge(self, link: Link, subscription: int) -> None:
         # The echo may have overtaken the answer to the write.
-        if self._last_heard is not None and self._last_heard >= self._sent:
-            self._heard.set()
+        self._notice(link)
         try:
             async with asyncio.timeout(self._echo_timeout):
-                await self._heard.wait()
+                await self._waiting[link].wait()
         except TimeoutError:
-            if self._link.subscriptions == subscription:
-                self._link.mark_deaf(f"a probe was not heard within {self._echo_timeout:g} s")
+            if link.is_live and link.subscriptions == subscription:
+                link.mark_deaf(f"a probe was not heard within {self._echo_timeout:g} s")
         else:
-            if self._link.subscriptions == subscription:
-                self._link.mark_healthy("a probe was heard")
+            if link.is_live and link.subscriptions == subscription:
+                link.mark_healthy("a probe was heard")
+
+    def _notice(self, link: Link) -> None:
+        heard, waiting = self._last_heard.get(link), self._waiting.get(link)
+        if waiting is not None and self._sent is not None and heard is not None and heard >= self._sent:
+            waiting.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from reactive_worker.errors import InvalidTaskError, TaskNotFoundError
+from reactive_worker.errors import InvalidTaskError, SchemaMissingError, TaskNotFoundError
 from reactive_worker.models import (
     Candidate,
     ClaimResult,
@@ -235,3 +235,11 @@ class TodoStore:
         """Write the sonar's probe; returns its `probe_at` as Realtime will render it."""
         answer = await self.connection.rpc("touch_probe", {"p_worker_id": worker_id})
         return str(answer["probe_at"])
+
+    async def push_ways(self) -> tuple[bool, str]:
+        """Whether the database sends broadcasts, and if not, why; False before their migration is applied."""
+        try:
+            answer = await self.connection.rpc("push_ways", {})
+        except SchemaMissingError:
+            return False, "the migration broadcast_push is not applied"
+        return bool(answer["broadcast"]), str(answer["reason"] or "")
