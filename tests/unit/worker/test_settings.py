@@ -54,6 +54,7 @@ def test_the_best_key_wins_and_never_shows(monkeypatch: pytest.MonkeyPatch) -> N
         ("WORKER_CONCURRENCY=0", "concurrency must be at least 1"),
         ("WORKER_LEASE=10\nWORKER_HEARTBEAT=9", "at most half the lease"),
         ("LOG_LEVEL=LOUD", "log level must be one of"),
+        ("WORKER_PUSH=fast", "push must be one of auto, changes, broadcast, both, not 'fast'"),
     ],
 )
 def test_each_mistake_is_named(tmp_path: Path, content: str, words: str) -> None:
