@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +12,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reactive_worker.local.faults import Faults
+from reactive_worker.local.json_text import read_json
 from reactive_worker.local.keys import SERVICE_ROLE, KeyRefusedError, Keys
+from reactive_worker.local.limits import Bodies
 
 REST_PREFIX = "/rest/v1"
 
@@ -41,6 +42,7 @@ class LocalApp:
         self._rest = rest
         self._keys = keys
         self._faults = faults
+        self._bodies = Bodies()
         self._others = Starlette(
             routes=[
                 *routes,
@@ -62,10 +64,14 @@ class LocalApp:
             return
         answer = _with_cors(send) if origin else send
         path: str = scope["path"]
-        if path.startswith(REST_PREFIX) and path[len(REST_PREFIX) :][:1] in ("", "/"):
-            await self._rest({**scope, "path": path[len(REST_PREFIX) :]}, receive, answer)
-        else:
-            await self._others(scope, receive, answer)
+        if not path.startswith("/"):
+            # A whole URL or an asterisk, as for a proxy: no route of ours, but answered like one.
+            scope = {**scope, "path": f"/{path}"}
+        with self._bodies.limited(scope, receive) as body:
+            if path.startswith(REST_PREFIX) and path[len(REST_PREFIX) :][:1] in ("", "/"):
+                await self._rest({**scope, "path": path[len(REST_PREFIX) :]}, body, answer)
+            else:
+                await self._others(scope, body, answer)
 
     def _refusal(self, request: Request) -> Response | None:
         try:
@@ -87,7 +93,7 @@ class LocalApp:
         if refusal is not None:
             return refusal
         try:
-            changes: Any = json.loads(await request.body())
+            changes: Any = read_json(await request.body())
             if not isinstance(changes, dict):
                 raise ValueError("a JSON object is expected: names of switches and their values")
             self._faults.apply(changes)  # pyright: ignore[reportUnknownArgumentType] - checked there

@@ -21,9 +21,11 @@ from reactive_worker.local.app import LocalApp
 from reactive_worker.local.faults import Faults
 from reactive_worker.local.keys import Keys
 from reactive_worker.local.launch import HOST
+from reactive_worker.local.limits import PatientProtocol
 from reactive_worker.local.postgres import port_taken_message
 from reactive_worker.local.project import Project
 from reactive_worker.local.realtime import Pacing, RealtimeServer
+from reactive_worker.local.realtime.socket import LARGEST_FRAME
 from reactive_worker.local.realtime.transport import RealtimeProtocol
 from reactive_worker.local.rest.handler import RestApp
 from reactive_worker.local.rest.listen import listen_for_changes
@@ -174,8 +176,10 @@ class Gateway:
         server = _Server(
             uvicorn.Config(
                 LocalApp(rest, realtime.routes(), self.keys, self.faults),
-                http="auto",
+                # Named, so that limits do not depend on what else is installed.
+                http=PatientProtocol,
                 ws=RealtimeProtocol,
+                ws_max_size=LARGEST_FRAME,
                 ws_ping_interval=None,
                 lifespan="off",
                 log_config=None,

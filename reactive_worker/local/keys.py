@@ -161,6 +161,9 @@ class Keys:
             raise KeyRefusedError("JWT cryptographic operation failed", code="PGRST301") from error
         except jwt.InvalidTokenError as error:
             raise KeyRefusedError(f"JWT claims are not valid: {error}", code="PGRST303") from error
+        except (RecursionError, OverflowError, UnicodeError) as error:
+            # A header that nests without end, a time beyond all numbers: PyJWT takes neither into account.
+            raise KeyRefusedError("JWT cryptographic operation failed", code="PGRST301") from error
 
     def token_identity(self, token: str) -> Identity:
         """The role and claims of a JWT or of one of the project's ``sb_`` keys.
@@ -178,6 +181,9 @@ class Keys:
             raise KeyRefusedError("Invalid API key", hint="Double check your Supabase API key.")
         claims = self.verify(token)
         role = claims.get("role")
+        if isinstance(role, str) and not role.isprintable():
+            # PostgreSQL would read it up to a zero byte, as another role.
+            raise KeyRefusedError("JWT claims are not valid: role", code="PGRST303")
         # A token without a role is anonymous to PostgREST, but its other claims still reach the policies.
         return Identity(role if isinstance(role, str) and role else ANON_ROLE, claims)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from reactive_worker.local.json_text import read_json
 from reactive_worker.local.realtime.serializer import Raw, UserBroadcast, dumps, fits_binary
 from reactive_worker.local.realtime.tokens import KeyRing, TokenError, api_key_token, verify
 
@@ -107,7 +107,7 @@ class BroadcastApi:
     async def batch(self, request: Request) -> Response:
         """Many messages, any topics. Private ones are dropped: nothing lets anybody write to them yet."""
         try:
-            body: Any = json.loads(await request.body())
+            body: Any = read_json(await request.body(), finite=True)
         except ValueError:
             return PlainTextResponse("Bad Request", status_code=400)
         if not self._authorized(request):
@@ -153,7 +153,7 @@ class BroadcastApi:
 
 
 def _json_broadcast(event: str, data: bytes) -> UserBroadcast:
-    body: Any = json.loads(data)
+    body: Any = read_json(data, finite=True)
     # What is not an object is wrapped, as the real server's HTTP layer does.
     wrapped = cast("object", body if isinstance(body, dict) else {"_json": body})
     return UserBroadcast(event, dumps(wrapped).encode(), is_json=True)

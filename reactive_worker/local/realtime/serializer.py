@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from reactive_worker.local.json_text import read_json
+
 Version = Literal["1.0.0", "2.0.0"]
 VERSIONS: tuple[Version, ...] = ("1.0.0", "2.0.0")
 
@@ -80,7 +82,8 @@ def _reference(value: Any) -> str | None:
 def decode_text(version: Version, text: str) -> Inbound | None:
     """Read a text frame; None for one that is not JSON or lacks a required key, which is ignored."""
     try:
-        frame: Any = json.loads(text)
+        # Half a surrogate pair or an infinite number could not be passed on to the other members.
+        frame: Any = read_json(text, finite=True)
     except ValueError:
         return None
     if version == "1.0.0":
@@ -147,4 +150,4 @@ def user_broadcast_payload(broadcast: UserBroadcast) -> Any:
     ValueError
         The payload is not JSON.
     """
-    return {"event": broadcast.event, "payload": json.loads(broadcast.data), "type": "broadcast"}
+    return {"event": broadcast.event, "payload": read_json(broadcast.data, finite=True), "type": "broadcast"}

@@ -109,7 +109,8 @@ def verify(keys: KeyRing, text: str) -> Token:
         )
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError) as error:
         raise TokenError("signature", "Failed to validate JWT signature") from error
-    except jwt.InvalidTokenError as error:
+    except (jwt.InvalidTokenError, RecursionError, UnicodeError) as error:
+        # PyJWT does not take a header into account that nests without end.
         raise malformed from error
     role, expires_at = claims.get("role"), claims.get("exp")
     if not isinstance(role, str) or not isinstance(expires_at, int) or isinstance(expires_at, bool):

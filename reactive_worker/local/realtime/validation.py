@@ -105,10 +105,17 @@ class SubscriptionFactory:
         return made
 
     async def _check_role(self, connection: AnyConnection, role: str) -> None:
-        cursor = await connection.execute("select exists(select 1 from pg_roles where rolname = %s)", (role,))
+        cursor = await connection.execute(
+            "select pg_has_role('authenticator', oid, 'MEMBER') and rolname <> 'authenticator'"
+            " from pg_roles where rolname = %s",
+            (role,),
+        )
         row = await cursor.fetchone()
-        if row is None or not row[0]:
+        if row is None:
             raise FitError(f'ERROR 42704 (undefined_object) role "{role}" does not exist')
+        if not row[0]:
+            # The connection is a superuser's and could be anybody; a token may be what REST lets it be.
+            raise FitError(f'ERROR 42501 (insufficient_privilege) permission denied to set role "{role}"')
 
     async def _compile(
         self, connection: AnyConnection, table: Table, role: str, binding: Binding

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from starlette.responses import JSONResponse, Response
 
-from reactive_worker.local.rest.errors import ApiError, bad_range
+from reactive_worker.local.json_text import read_json
+from reactive_worker.local.rest.errors import ApiError, bad_range, header_text
 from reactive_worker.local.rest.preferences import Media, Preferences
 from reactive_worker.local.rest.session import Row
 
@@ -106,8 +106,8 @@ def _response_headers(text: str | None) -> list[tuple[str, str]]:
     if text is None:
         return []
     try:
-        items = cast("list[dict[str, Any]]", json.loads(text))
-        return [(str(name), str(value)) for item in items for name, value in item.items()]
+        items = cast("list[dict[str, Any]]", read_json(text))
+        return [(header_text(name), header_text(value)) for item in items for name, value in item.items()]
     except (ValueError, TypeError, AttributeError):
         raise ApiError(
             500,

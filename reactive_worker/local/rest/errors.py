@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from reactive_worker.local.json_text import read_json
 from reactive_worker.local.keys import KeyRefusedError
 
 
@@ -188,14 +189,29 @@ def from_database(error: DatabaseError, *, anonymous: bool) -> ApiError:
     return ApiError(status, error.sqlstate, error.message, error.details, error.hint, headers)
 
 
+def header_text(value: Any) -> str:
+    """A header's name or value that a function of the database has chosen.
+
+    Raises
+    ------
+    ValueError
+        It cannot be sent, or would become more than one header.
+    """
+    text = str(value)
+    if any(character < " " for character in text):
+        raise ValueError("a header cannot have control characters")
+    text.encode("latin-1")
+    return text
+
+
 def _raised_response(error: DatabaseError) -> ApiError:
     """``RAISE sqlstate 'PGRST'``: message is the body, detail is status and headers, both as JSON."""
     try:
-        body = cast("dict[str, Any]", json.loads(error.message))
-        detail = cast("dict[str, Any]", json.loads(error.details or ""))
+        body = cast("dict[str, Any]", read_json(error.message))
+        detail = cast("dict[str, Any]", read_json(error.details or ""))
         answer = ApiError(int(detail["status"]), str(body["code"]), str(body["message"]))
         answer.body = {name: body.get(name) for name in ("code", "details", "hint", "message")}
-        answer.headers.update({str(k): str(v) for k, v in detail["headers"].items()})
+        answer.headers.update({header_text(k): header_text(v) for k, v in detail["headers"].items()})
     except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(
             500,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -26,9 +27,6 @@ from reactive_worker.local.rest.session import Command, Row, SessionPool
 from reactive_worker.local.rest.settings import request_settings
 
 _log = logging.getLogger(__name__)
-
-#: Largest request body in bytes.
-MAX_BODY = 64 * 1024 * 1024
 
 # What a request fails with when the catalog has moved on since it was remembered. In PostgreSQL: no such
 # function, table or column, or a type that does not fit; here: no such function or column.
@@ -73,6 +71,11 @@ class RestApp:
             response = error_response(error)
         except KeyRefusedError as error:
             response = _refuse_key(error)
+        except HTTPException as error:
+            # A limit of the gateway.
+            response = error_response(
+                ApiError(error.status_code, str(error.status_code), error.detail, headers=error.headers)
+            )
         except ClientDisconnect:
             return
         except Exception:  # noqa: BLE001 - logged, and answered in the shape clients know
@@ -135,6 +138,8 @@ class RestApp:
         is_rpc = name != path
         if not is_rpc:
             name = path.removeprefix("/")
+        if not name or "/" in name or "\0" in name:
+            raise ApiError(404, "PGRST125", "Invalid path specified in request URL")
         reading = method in _READ_METHODS
         query = parse_query(request.scope["query_string"].decode("latin-1"), rpc_arguments=is_rpc and reading)
         span = parse_range(headers.get("range"), headers.get("range-unit")) if reading else None
@@ -158,7 +163,7 @@ class RestApp:
             preferences=parse_preferences(headers.getlist("prefer")),
             media=parse_accept(headers.get("accept")),
             content_type=headers.get("content-type"),
-            body=b"" if reading else await _body(request),
+            body=b"" if reading else await request.body(),
         )
 
     async def _run(self, incoming: Incoming, known: KnownIdentity) -> Response:
@@ -185,21 +190,6 @@ class RestApp:
     async def _ask(self, commands: Any) -> list[Row]:
         async with self._pool.session() as session:
             return await session.run(commands)
-
-
-async def _body(request: Request) -> bytes:
-    too_large = ApiError(413, "413", f"the request body is larger than {MAX_BODY // 2**20} MiB")
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > MAX_BODY:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _refuse_key(error: KeyRefusedError) -> Response:

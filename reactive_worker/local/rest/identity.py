@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from reactive_worker.local.keys import CLOCK_SKEW, Identity, Keys
+from reactive_worker.local.rest.errors import DatabaseError, from_database
 
+#: PostgreSQL lets a session take these, and then the request runs as the connection itself.
+_NOT_TAKEN = frozenset({"authenticator", "none"})
 #: Most keys remembered; users come and go with their tokens.
 CACHE_SIZE = 512
 
@@ -49,6 +52,8 @@ class Identities:
         ------
         KeyRefusedError
             The keys are not accepted, or no longer.
+        ApiError
+            Their role is no role for requests.
         """
         headers = (authorization, apikey)
         known = self._known.get(headers)
@@ -56,6 +61,10 @@ class Identities:
             self._known.move_to_end(headers)
             return known
         identity = self._keys.identify(authorization=authorization, apikey=apikey)
+        if identity.role in _NOT_TAKEN:
+            raise from_database(
+                DatabaseError("42501", f'permission denied to set role "{identity.role}"'), anonymous=False
+            )
         claims = {**identity.claims, "role": identity.role}
         known = KnownIdentity(identity, json.dumps(claims, separators=(",", ":")), _expiry(claims))
         self._known[headers] = known

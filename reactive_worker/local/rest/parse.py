@@ -33,10 +33,15 @@ _IS_VALUES = {
 _RESERVED = frozenset({"select", "columns", "on_conflict", "order", "limit", "offset"})
 _LOGIC = frozenset({"and", "or", "not.and", "not.or"})
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
-_AGGREGATES = ("avg()", "count()", "max()", "min()", "sum()")
+_AGGREGATE = re.compile(r"\.(?:avg|count|max|min|sum)\(\)")
+#: Characters of a query string that is remembered together with what it means.
+_LONGEST_REMEMBERED = 2048
+#: PostgreSQL takes 1,664 columns in one SELECT, those it sorts by included.
+_MOST_ITEMS = 800
+#: Steps into a JSON value, and levels of and(...) and or(...): PostgreSQL's own limit is its stack.
+_DEEPEST = 100
 
 
-@lru_cache(maxsize=256)
 def parse_query(text: str, *, rpc_arguments: bool = False) -> Query:
     """Parse a query string.
 
@@ -52,6 +57,12 @@ def parse_query(text: str, *, rpc_arguments: bool = False) -> Query:
     ApiError
         ``PGRST100``: not understood; ``PGRST127``: understood, but not supported; ``PGRST103``: range.
     """
+    # Long ones hardly ever come twice, and remembering them would fill the memory.
+    parse = _remembered if len(text) <= _LONGEST_REMEMBERED else _parse
+    return parse(text, rpc_arguments)
+
+
+def _parse(text: str, rpc_arguments: bool) -> Query:
     single: dict[str, str] = {}
     conditions: list[Filter | Logic] = []
     arguments: list[tuple[str, str]] = []
@@ -78,6 +89,9 @@ def parse_query(text: str, *, rpc_arguments: bool = False) -> Query:
         arguments=tuple(arguments),
         selects=bool(single.get("select", "").strip()),
     )
+
+
+_remembered = lru_cache(maxsize=256)(_parse)
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -118,6 +132,8 @@ def _names(what: str, text: str) -> tuple[str, ...]:
 
 def _select(text: str) -> tuple[Selected, ...]:
     scanner = Scanner(text, "select parameter")
+    if _AGGREGATE.search(text):
+        raise ApiError(400, "PGRST123", "Use of aggregate functions is not allowed")
     items: list[Selected] = []
     scanner.spaces()
     # `select=` without anything selects everything, as no select does.
@@ -125,6 +141,8 @@ def _select(text: str) -> tuple[Selected, ...]:
         return Query.select
     while True:
         items.append(_select_item(scanner))
+        if len(items) > _MOST_ITEMS:
+            raise scanner.error(f"at most {_MOST_ITEMS} columns can be selected")
         scanner.spaces()
         if scanner.at_end():
             return tuple(items)
@@ -137,7 +155,8 @@ def _select_item(scanner: Scanner) -> Selected:
         raise unsupported("embedding (spread) of related tables")
     if scanner.take("*"):
         return Selected(Field("*"))
-    _refuse_aggregate(scanner)
+    if scanner.peek(7) == "count()":
+        raise ApiError(400, "PGRST123", "Use of aggregate functions is not allowed")
     field = _field(scanner)
     alias = None
     if scanner.peek(2) != "::" and scanner.take(":"):
@@ -156,14 +175,6 @@ def _select_item(scanner: Scanner) -> Selected:
     return Selected(field, alias, cast)
 
 
-def _refuse_aggregate(scanner: Scanner) -> None:
-    if scanner.peek(7) == "count()":
-        raise ApiError(400, "PGRST123", "Use of aggregate functions is not allowed")
-    for aggregate in _AGGREGATES:
-        if f".{aggregate}" in scanner.rest().split(",", 1)[0]:
-            raise ApiError(400, "PGRST123", "Use of aggregate functions is not allowed")
-
-
 def _field(scanner: Scanner) -> Field:
     name = scanner.name()
     steps: list[JsonStep] = []
@@ -172,6 +183,8 @@ def _field(scanner: Scanner) -> Field:
         if not as_text:
             scanner.expect("->")
         steps.append(JsonStep(scanner.json_key(), as_text))
+        if len(steps) > _DEEPEST:
+            raise scanner.error(f"at most {_DEEPEST} steps into a JSON value are possible")
         if as_text and scanner.peek(2) == "->":
             raise scanner.error("->> ends the path, as its result is text")
     return Field(name, tuple(steps))
@@ -196,6 +209,8 @@ def _order(text: str) -> tuple[OrderTerm, ...]:
         elif scanner.take(".nullslast"):
             nulls = "last"
         terms.append(OrderTerm(field, direction, nulls))
+        if len(terms) > _MOST_ITEMS:
+            raise scanner.error(f"at most {_MOST_ITEMS} columns can be sorted by")
         scanner.spaces()
         if scanner.at_end():
             return tuple(terms)
@@ -278,23 +293,26 @@ def _logic_parameter(key: str, value: str) -> Logic:
     return tree
 
 
-def _logic(scanner: Scanner, joiner: str, *, negated: bool) -> Logic:
+def _logic(scanner: Scanner, joiner: str, *, negated: bool, depth: int = 1) -> Logic:
+    if depth > _DEEPEST:
+        raise scanner.error(f"conditions can be nested {_DEEPEST} levels deep at most")
     scanner.expect("(")
     children: list[Filter | Logic] = []
     while True:
         scanner.spaces()
-        children.append(_logic_item(scanner))
+        children.append(_logic_item(scanner, depth))
         scanner.spaces()
         if scanner.take(")"):
             return Logic("and" if joiner == "and" else "or", tuple(children), negated)
         scanner.expect(",")
 
 
-def _logic_item(scanner: Scanner) -> Filter | Logic:
+def _logic_item(scanner: Scanner, depth: int) -> Filter | Logic:
     for prefix in ("and", "or", "not.and", "not.or"):
-        if scanner.rest().startswith(f"{prefix}("):
+        if scanner.peek(len(prefix) + 1) == f"{prefix}(":
             scanner.take(prefix)
-            return _logic(scanner, prefix.removeprefix("not."), negated=prefix.startswith("not."))
+            joiner, negated = prefix.removeprefix("not."), prefix.startswith("not.")
+            return _logic(scanner, joiner, negated=negated, depth=depth + 1)
     field = _field(scanner)
     scanner.expect(".")
     return _operation(scanner, field, inside_logic=True)

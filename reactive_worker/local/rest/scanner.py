@@ -12,7 +12,7 @@ _WORD = re.compile(r"[a-z]+")
 _JSON_KEY = re.compile(r'(?:[^,.:()">-]|-(?!>))+')
 # Cast targets become part of the statement, so only what can be a type's name is let through.
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*(?:\[\])*")
-_INTEGER = re.compile(r"-?\d+\Z")
+_INTEGER = re.compile(r"-?[0-9]+\Z")
 _BRACES = re.compile(r"\{[^{}]*\}")
 
 
@@ -113,7 +113,11 @@ class Scanner:
         if self.peek() == '"':
             return self.quoted()
         key = self._match(_JSON_KEY, "a JSON key")
-        return int(key) if _INTEGER.match(key) else key
+        if not _INTEGER.match(key):
+            return key
+        if len(key) > 10:
+            raise self.error("an index has ten characters at most; a key of digits goes in double quotes")
+        return int(key)
 
     def type_name(self) -> str:
         """Read the name of a type to cast to."""

@@ -21,6 +21,9 @@ from reactive_worker.local.rest.errors import ApiError, DatabaseError
 
 #: Most prepared statements a connection keeps; each is a plan in the server's memory.
 PREPARED_LIMIT = 200
+#: Characters of a statement that is prepared. A longer one is a list of one client's own making: it will
+#: hardly come again, and its plan would take megabytes of the server's memory.
+LONGEST_PREPARED = 10_000
 #: Seconds a request waits for a free connection before it is answered with 504.
 ACQUIRE_TIMEOUT = 10.0
 #: Seconds to establish a connection.
@@ -166,6 +169,10 @@ class Session:
         if name is not None:
             self._prepared.move_to_end(command.sql)
             self._pg.send_query_prepared(name, values)
+            sent.append(None)
+            return
+        if len(command.sql) > LONGEST_PREPARED:
+            self._pg.send_query_params(command.sql.encode(), values)
             sent.append(None)
             return
         self._counter += 1

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
+from reactive_worker.local.json_text import read_json
 from reactive_worker.local.rest.catalog import Column, Table
 from reactive_worker.local.rest.errors import ApiError, bad_body, unknown_column, unsupported
 from reactive_worker.local.rest.query import Query
@@ -48,13 +48,9 @@ def parse_json(raw: bytes) -> tuple[str, Any]:
     """Decode a JSON body; returns its text and its value."""
     try:
         text = raw.decode("utf-8")
-        return text, json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        return text, read_json(text)
+    except ValueError:
         raise bad_body("Empty or invalid json") from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def parse_rows(raw: bytes) -> Body:

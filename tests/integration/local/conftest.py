@@ -15,6 +15,7 @@ import pytest
 from reactive_worker.local.gateway import Gateway
 from reactive_worker.local.postgres import Cluster
 from reactive_worker.local.project import find_project
+from tests.integration.local.attacks import MARK
 
 _ROWS = """
 truncate people, notes, log, "Odd ""Table" restart identity;
@@ -111,3 +112,14 @@ def api(module_api: Api) -> Generator[Api]:
     module_api.connection.execute(_ROWS.encode())
     yield module_api
     module_api.gateway.faults.reset()
+
+
+@pytest.fixture
+def vault(api: Api) -> Generator[Api]:
+    """The API with a table that no request of these tests names honestly."""
+    api.connection.execute(
+        "create table if not exists vault (line text); truncate vault;"
+        f"insert into vault values ('{MARK}'); grant all on vault to service_role"
+    )
+    yield api
+    api.connection.execute("drop table if exists vault")

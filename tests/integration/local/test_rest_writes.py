@@ -275,5 +275,5 @@ def test_a_large_body_passes_and_a_larger_one_is_refused(api: Api, monkeypatch: 
     text = "x" * 5_000_000
     made = api.post("/people?select=id,name", {"name": text}, SHOW)
     assert made.json()[0]["name"] == text
-    monkeypatch.setattr("reactive_worker.local.rest.handler.MAX_BODY", 2**20)
+    monkeypatch.setattr("reactive_worker.local.limits.MAX_BODY", 2**20)
     assert api.post("/people", {"name": text}).status_code == 413
