@@ -48,6 +48,25 @@ def _optional_seconds(value: Any) -> float | None:
     return None if value is None else _seconds(value)
 
 
+def _optional_rate(value: Any) -> float | None:
+    if value is None:
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or value <= 0
+    ):
+        raise ValueError("must be a number of messages per second above 0, or null")
+    return float(value)
+
+
+def _window(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError("must be a number of seconds above 0")
+    return float(value)
+
+
 def _offset(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("must be a number of seconds (negative: into the past)")
@@ -76,6 +95,9 @@ def _close_code(value: Any) -> None:
 
 _CHECKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "deaf": (_flag, False),
+    "broadcast_deaf": (_flag, False),
+    "message_rate_limit": (_optional_rate, None),
+    "message_rate_window": (_window, 60.0),
     "withhold_system_ok": (_flag, False),
     "system_ok_delay": (_seconds, 0.0),
     "refuse_joins": (_optional_text, None),
@@ -101,6 +123,14 @@ class Faults:
 
     #: Database changes are read and thrown away; sockets, heartbeats and joins go on as if all were well.
     deaf: bool
+    #: Messages from the database (`realtime.send`, `broadcast_changes`) are read and thrown away, as when the
+    #: server has lost its stream of them; changes, members' own broadcasts and sockets go on.
+    broadcast_deaf: bool
+    #: Broadcasts per second, sent and received ones counted, above which receivers are put out of their
+    #: channel and messages from the database vanish, as on a hosted project over its quota; None: no limit.
+    message_rate_limit: float | None
+    #: Seconds over which that rate is averaged. A shorter window reacts, and forgives, sooner.
+    message_rate_window: float
     #: A join is answered, but the `system` message that says "changes flow now" never comes.
     withhold_system_ok: bool
     #: Seconds between the answer to a join and its `system` ok, on top of the pacing.

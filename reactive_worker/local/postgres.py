@@ -38,6 +38,12 @@ PORT_PATIENCE = 3.0
 #: Somebody else may take a free port between our finding and PostgreSQL's binding it.
 PORT_TRIES = 5
 
+#: What a fresh database gets: the scripts, by a relation that is there once they have run.
+_BOOTSTRAP = {
+    "auth.users": ("bootstrap.sql",),
+    "realtime.messages": ("realtime.sql", "realtime_partitions.sql"),
+}
+
 
 class Cluster:
     """A PostgreSQL server with Supabase's roles, schemas and functions in its database `postgres`.
@@ -176,12 +182,14 @@ class Cluster:
             yield connection
 
     def _bootstrap(self, database: str) -> None:
-        script = Path(__file__).with_name("bootstrap.sql").read_text(encoding="utf-8")
         with psycopg.connect(self.admin_dsn(database)) as connection:
-            done = connection.execute("select to_regnamespace('auth') is not null").fetchone()
             # One transaction: a database has either all of it or nothing.
-            if done is None or not done[0]:
-                connection.execute(cast("LiteralString", script), prepare=False)
+            for mark, scripts in _BOOTSTRAP.items():
+                found = connection.execute("select to_regclass(%s) is not null", [mark]).fetchone()
+                if found is None or not found[0]:
+                    for script in scripts:
+                        text = Path(__file__).with_name(script).read_text(encoding="utf-8")
+                        connection.execute(cast("LiteralString", text), prepare=False)
 
     # -- start-up ----------------------------------------------------------------------------------
 

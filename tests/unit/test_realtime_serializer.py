@@ -102,4 +102,4 @@ def test_long_names_do_not_fit_a_binary_frame() -> None:
 
 def test_a_version_1_member_gets_a_binary_broadcast_as_json() -> None:
     payload = user_broadcast_payload(UserBroadcast("wake", b'{"a":1}', is_json=True))
-    assert payload == {"event": "wake", "payload": {"a": 1}, "type": "broadcast"}
+    assert payload.text == '{"event":"wake","payload":{"a":1},"type":"broadcast"}'

@@ -10,7 +10,7 @@ import pytest
 
 from reactive_worker.local.keys import Keys
 from reactive_worker.local.realtime import wording
-from reactive_worker.local.realtime.joins import JoinRefusedError, read_join
+from reactive_worker.local.realtime.joins import JoinRefusedError, Replay, read_join
 from reactive_worker.local.realtime.payload import commit_timestamp
 from reactive_worker.local.realtime.presence import CALLS_WINDOW, MOST_CALLS, CallLimit
 from reactive_worker.local.realtime.render import json_key_order, plain
@@ -119,9 +119,19 @@ def test_joins_that_are_refused(topic: str, payload: object, reason: str) -> Non
     assert str(caught.value) == reason
 
 
-def test_a_private_join_says_what_is_not_supported() -> None:
-    with pytest.raises(JoinRefusedError, match=r"private channels are not supported .* yet"):
-        read_join("realtime:x", {"config": {"private": True}}, KEYS, KEYS.anon_key)
+def test_a_private_join_may_ask_for_what_it_missed() -> None:
+    def asked(replay: object) -> Replay | None:
+        config = {"private": True, "broadcast": {"replay": replay}}
+        return read_join("realtime:x", {"config": config}, KEYS, KEYS.anon_key).replay
+
+    assert asked(None) is None
+    assert asked({"since": 5}) == Replay(5, 25)
+    assert asked({"since": 5, "limit": 3}) == Replay(5, 3)
+    assert asked({"since": 5, "limit": 1000}) == Replay(5, 25)
+    assert asked({"since": 5, "limit": -1}) == Replay(5, 1)
+    for wrong in ({}, {"since": "5"}, {"since": True}, {"since": 5, "limit": None}, 7):
+        with pytest.raises(JoinRefusedError, match="Replay params are not valid"):
+            asked(wrong)
 
 
 def test_a_join_without_token_uses_the_sockets() -> None:

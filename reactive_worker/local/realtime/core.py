@@ -10,14 +10,18 @@ from typing import Protocol
 import psycopg
 
 from reactive_worker.local.faults import Faults
+from reactive_worker.local.realtime.authorization import Authorizer
 from reactive_worker.local.realtime.bindings import Binding, BindingError
 from reactive_worker.local.realtime.broadcast import BroadcastHub
 from reactive_worker.local.realtime.catalog import published_tables
 from reactive_worker.local.realtime.changes import ChangeProcessor
 from reactive_worker.local.realtime.database import Database
+from reactive_worker.local.realtime.linger import Linger, StoppedError
+from reactive_worker.local.realtime.messages import MessageStream
 from reactive_worker.local.realtime.payload import Change
 from reactive_worker.local.realtime.poller import ChangePoller
 from reactive_worker.local.realtime.presence import PresenceHub
+from reactive_worker.local.realtime.rates import MessageRate
 from reactive_worker.local.realtime.render import Renderer
 from reactive_worker.local.realtime.subscriptions import Registry, Subscriber
 from reactive_worker.local.realtime.timings import Timings
@@ -64,7 +68,11 @@ class Core:
         self.keys = keys
         self.faults = faults
         self.timings = timings
-        self.broadcasts = BroadcastHub()
+        self.broadcasts = BroadcastHub(MessageRate(faults))
+        self.authorizer = Authorizer(dsn)
+        self.messages = MessageStream(
+            dsn, deliver=self.broadcasts.publish_stored, faults=faults, timings=timings
+        )
         self.presences = PresenceHub()
         self.registry = Registry()
         renderer = Renderer()
@@ -78,10 +86,16 @@ class Core:
         )
         self._published: frozenset[int] | None = None
         self._checking: asyncio.Task[None] | None = None
-        self._lingering: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
         self._subscribing = 0
-        self._closed = False
+        self._channels = 0
+        self._changes_linger = Linger(
+            in_use=lambda: self._subscribing > 0 or len(self.registry) > 0,
+            close=self._close_changes,
+            seconds=timings.linger,
+        )
+        self._messages_linger = Linger(
+            in_use=lambda: self._channels > 0, close=self._close_messages, seconds=timings.linger
+        )
 
     async def _deliver(self, changes: Sequence[Change]) -> int:
         wanted = await self._processor.deliver(changes)
@@ -113,11 +127,13 @@ class Core:
             await asyncio.sleep(_WITHHELD_CHECK)
         self._subscribing += 1
         try:
-            await self._stay()
+            await self._changes_linger.stay()
             await self._subscribe(subscriber, bindings, token)
+        except StoppedError:
+            raise BindingError("Realtime is being stopped") from None
         finally:
             self._subscribing -= 1
-            self._rest_later()
+            self._changes_linger.rest_later()
 
     async def _subscribe(self, subscriber: Subscriber, bindings: Sequence[Binding], token: Token) -> None:
         wait = self.timings.reconnect_first
@@ -140,32 +156,9 @@ class Core:
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """End a channel's subscriptions; with the last one the slot is given up, a little later."""
         self.registry.remove(subscriber)
-        self._rest_later()
+        self._changes_linger.rest_later()
 
-    def _rest_later(self) -> None:
-        if self._in_use() or self._closed or self._lingering is not None:
-            return
-        self._lingering = asyncio.get_running_loop().call_later(self.timings.linger, self._rest)
-
-    def _in_use(self) -> bool:
-        return self._subscribing > 0 or len(self.registry) > 0
-
-    async def _stay(self) -> None:
-        """Keep what is open, or let it be closed in full before it is opened again."""
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
-        if self._closing is not None:
-            await asyncio.wait({self._closing})
-        if self._closed:
-            raise BindingError("Realtime is being stopped")
-
-    def _rest(self) -> None:
-        self._lingering = None
-        if not self._in_use():
-            self._closing = asyncio.create_task(self._close_connections(), name="realtime-rest")
-
-    async def _close_connections(self) -> None:
+    async def _close_changes(self) -> None:
         checking, self._checking = self._checking, None
         if checking is not None:
             checking.cancel()
@@ -174,6 +167,38 @@ class Core:
         await self.poller.stop()
         await self._subscriptions.close()
         await self._changes.close()
+
+    # -- messages of the database ------------------------------------------------------------------------
+
+    async def enter(self, *, private: bool) -> None:
+        """A channel begins: from now on messages of the database are streamed, until the last has left.
+
+        A public channel does not wait for that, as on the real server. A private one does: it is there for
+        these messages, and what is sent after its join was answered had better arrive.
+
+        Raises
+        ------
+        StoppedError
+            The server is being stopped.
+        """
+        self._channels += 1
+        try:
+            await self._messages_linger.stay()
+            self.messages.start()
+            if private and not await self.messages.wait(self.timings.messages_patience):
+                log.warning("messages of the database are not streamed yet; a join no longer waits for them")
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """A channel has ended."""
+        self._channels -= 1
+        self._messages_linger.rest_later()
+
+    async def _close_messages(self) -> None:
+        await self.messages.stop()
+        await self.authorizer.close()
 
     async def _check_publication(self) -> None:
         """Subscribe everybody anew when the set of published tables has changed."""
@@ -191,10 +216,5 @@ class Core:
                     subscriber.subscribe()
 
     async def close(self) -> None:
-        """Give up the slot and all connections; returns when the database may be dropped."""
-        self._closed = True
-        if self._lingering is not None:
-            self._lingering.cancel()
-        if self._closing is not None:
-            await asyncio.wait({self._closing})
-        await self._close_connections()
+        """Give up the slots and all connections; returns when the database may be dropped."""
+        await asyncio.gather(self._changes_linger.stop(), self._messages_linger.stop())

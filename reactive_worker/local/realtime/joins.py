@@ -12,20 +12,37 @@ from reactive_worker.local.realtime.tokens import KeyRing, Token, TokenError, ap
 TOPIC_PREFIX = "realtime:"
 
 
+#: Most messages that are replayed.
+MOST_REPLAYED = 25
+
+
 class JoinRefusedError(Exception):
     """A join is refused; the text is the reply's reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a member wants to hear of the past."""
+
+    #: Milliseconds since 1970.
+    since: int
+    limit: int
+
+
 @dataclass(frozen=True)
 class Join:
-    """A join that is in order."""
+    """A join that is in order, but for the policies on a private channel, which are yet to be asked."""
 
     name: str
     token: Token
+    private: bool
     #: Bindings as sent.
     bindings: tuple[Mapping[str, Any], ...]
     broadcast_ack: bool
     broadcast_self: bool
+    replay: Replay | None
+    #: The client wants to be told when messages of the database flow.
+    replication_ready: bool
     presence_enabled: bool
     presence_key: str
     #: False for the old API, where the topic names a table and events are named after the kind of change.
@@ -57,6 +74,19 @@ def _token_text(payload: Mapping[str, Any], connection: str) -> str:
     return connection
 
 
+def _replay(options: Mapping[str, Any], *, private: bool) -> Replay | None:
+    if options.get("replay") is None:
+        return None
+    if not private:
+        raise JoinRefusedError("UnableToReplayMessages: Replay is not allowed for public channels")
+    wanted = _object(options["replay"])
+    since, limit = wanted.get("since"), wanted.get("limit", MOST_REPLAYED)
+    # An integer, and bool is none.
+    if type(since) is not int or type(limit) is not int:
+        raise JoinRefusedError("UnableToReplayMessages: Replay params are not valid")
+    return Replay(since, max(1, min(limit, MOST_REPLAYED)))
+
+
 def read_join(topic: str, payload: Any, keys: KeyRing, connection_token: str) -> Join:
     """Read a join's payload and judge its token.
 
@@ -84,27 +114,25 @@ def read_join(topic: str, payload: Any, keys: KeyRing, connection_token: str) ->
         token = verify(keys, api_key_token(keys, _token_text(fields, connection_token)))
     except TokenError as error:
         raise JoinRefusedError(error.join_reason) from error
-    if _flag(config.get("private")):
-        raise JoinRefusedError(
-            "PrivateChannelsNotSupported: private channels are not supported by the embedded Realtime yet:"
-            f" join {name} with private set to false"
-        )
-    if isinstance(broadcast, Mapping) and "replay" in broadcast:
-        raise JoinRefusedError("UnableToReplayMessages: Replay is not allowed for public channels")
+    private = _flag(config.get("private"))
+    options, presence = _object(broadcast), _object(config.get("presence"))
+    replay = _replay(options, private=private)
     if "config" in fields:
         listed: Any = config.get("postgres_changes")
         entries = cast("list[Any]", listed) if isinstance(listed, list) else []
         bindings = tuple(_object(entry) for entry in entries if isinstance(entry, Mapping))
     else:
         bindings = (_table_of(name),)
-    options, presence = _object(broadcast), _object(config.get("presence"))
     key: Any = presence.get("key")
     return Join(
         name,
         token,
+        private,
         bindings,
         broadcast_ack=_flag(options.get("ack")),
         broadcast_self=_flag(options.get("self")),
+        replay=replay,
+        replication_ready=_flag(options.get("replication_ready")),
         presence_enabled=_flag(presence.get("enabled")),
         presence_key=key if isinstance(key, str) and key else str(uuid.uuid1()),
         configured="config" in fields,

@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import random
-import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,8 +18,8 @@ import psycopg
 from reactive_worker.local.faults import Faults
 from reactive_worker.local.realtime import decode
 from reactive_worker.local.realtime.catalog import PUBLICATION
+from reactive_worker.local.realtime.log_reader import LogReader
 from reactive_worker.local.realtime.payload import Change
-from reactive_worker.local.realtime.stream import ReplicationStream, StreamError, slot_name
 from reactive_worker.local.realtime.subscriptions import Registry
 from reactive_worker.local.realtime.timings import Timings
 
@@ -34,8 +31,6 @@ _MOST_WAITING = 20_000
 _BATCH = 500
 #: Longest sleep before the switches are looked at again, in seconds.
 _NAP = 0.05
-#: Seconds between two confirmations of what was read.
-_CONFIRM_EVERY = 1.0
 
 Deliver = Callable[[Sequence[Change]], Awaitable[int]]
 
@@ -58,7 +53,6 @@ class ChangePoller:
     def __init__(
         self, dsn: str, *, deliver: Deliver, registry: Registry, faults: Faults, timings: Timings
     ) -> None:
-        self._dsn = dsn
         self._deliver = deliver
         self._registry = registry
         self._faults = faults
@@ -68,7 +62,13 @@ class ChangePoller:
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._live = asyncio.Event()
+        self._reader = LogReader(
+            dsn,
+            publication=PUBLICATION,
+            name="realtime_changes",
+            first_wait=timings.reconnect_first,
+            longest_wait=timings.reconnect_longest,
+        )
         self._task: asyncio.Task[None] | None = None
         self._commit_time = 0
         self._read_lsn = 0
@@ -79,7 +79,7 @@ class ChangePoller:
         """Start, if need be, and wait until changes committed from now on will be delivered."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="realtime-changes")
-        await self._live.wait()
+        await self._reader.live.wait()
 
     async def stop(self) -> None:
         """Stop reading and give up the slot; returns when the database may be dropped."""
@@ -87,63 +87,27 @@ class ChangePoller:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        self._live.clear()
         self._waiting.clear()
         self._room.set()
 
     async def _run(self) -> None:
         delivering = asyncio.create_task(self._deliver_all(), name="realtime-delivery")
         try:
-            await self._read_always(delivering)
+            await self._reader.run(
+                lambda messages: self._take_all(messages, delivering), opened=self._relations.clear
+            )
         finally:
             delivering.cancel()
             await asyncio.gather(delivering, return_exceptions=True)
 
-    async def _read_always(self, delivering: asyncio.Task[None]) -> None:
-        """Read the log; after a failure wait and begin anew with a new slot: commits in between are lost."""
-        wait = self._timings.reconnect_first
-        while True:
-            name = slot_name(("realtime_changes", os.getpid(), secrets.token_hex(4)))
-            stream = ReplicationStream(self._dsn, publication=PUBLICATION, slot=name)
-            try:
-                await stream.open()
-                self._relations.clear()
-                self._live.set()
-                wait = self._timings.reconnect_first
-                await self._read(stream, delivering)
-            except (StreamError, decode.DecodeError) as error:
-                log.warning("reading database changes failed, trying again in %.1f s: %s", wait, error)
-            except asyncio.CancelledError:
-                await self._end(stream)
-                raise
-            finally:
-                self._live.clear()
-                stream.close()
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(wait * 2, self._timings.reconnect_longest)
-
-    async def _end(self, stream: ReplicationStream) -> None:
-        try:
-            async with asyncio.timeout(2):
-                await stream.end()
-        except (StreamError, TimeoutError) as error:
-            # The slot is temporary: the server drops it when it notices the closed connection.
-            log.debug("the replication stream did not end in order: %s", error)
-
-    async def _read(self, stream: ReplicationStream, delivering: asyncio.Task[None]) -> None:
-        confirmed = time.monotonic()
-        while True:
-            messages = await stream.read()
-            for message in messages:
-                self._take(message)
-            if delivering.done():
-                delivering.result()
-            if not self._room.is_set():
-                await self._room.wait()
-            if time.monotonic() - confirmed >= _CONFIRM_EVERY:
-                confirmed = time.monotonic()
-                # What waits in memory counts as taken: the slot dies with this process anyway.
-                await stream.confirm(self._read_lsn)
+    async def _take_all(self, messages: Sequence[bytes], delivering: asyncio.Task[None]) -> int:
+        for message in messages:
+            self._take(message)
+        if delivering.done():
+            delivering.result()
+        if not self._room.is_set():
+            await self._room.wait()
+        return self._read_lsn
 
     def _take(self, message: bytes) -> None:
         relation_oid = decode.relation_oid(message)

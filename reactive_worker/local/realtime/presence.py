@@ -1,4 +1,4 @@
-"""Who is there: a small list of tracked members for each topic, and the changes to it."""
+"""Who is there: a small list of tracked members for each room, and the changes to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
+
+from reactive_worker.local.realtime.rooms import Room
 
 #: A client may track or untrack this often in this many seconds.
 MOST_CALLS = 5
@@ -42,23 +44,23 @@ class PresenceHub:
     """Tracked members and watchers of every topic."""
 
     def __init__(self) -> None:
-        self._tracked: dict[str, dict[Watcher, tuple[str, dict[str, Any]]]] = {}
-        self._watchers: dict[str, dict[Watcher, None]] = {}
+        self._tracked: dict[Room, dict[Watcher, tuple[str, dict[str, Any]]]] = {}
+        self._watchers: dict[Room, dict[Watcher, None]] = {}
 
-    def watch(self, topic: str, watcher: Watcher) -> None:
+    def watch(self, room: Room, watcher: Watcher) -> None:
         """Tell a channel of changes from now on."""
-        self._watchers.setdefault(topic, {})[watcher] = None
+        self._watchers.setdefault(room, {})[watcher] = None
 
-    def state(self, topic: str) -> Metas:
+    def state(self, room: Room) -> Metas:
         """Everybody who is there now, by key."""
         found: Metas = {}
-        for key, meta in self._tracked.get(topic, {}).values():
+        for key, meta in self._tracked.get(room, {}).values():
             found.setdefault(key, {"metas": []})["metas"].append(meta)
         return found
 
-    def track(self, topic: str, watcher: Watcher, key: str, payload: Mapping[str, Any]) -> None:
+    def track(self, room: Room, watcher: Watcher, key: str, payload: Mapping[str, Any]) -> None:
         """Put a member on the list, or replace what it said before."""
-        tracked = self._tracked.setdefault(topic, {})
+        tracked = self._tracked.setdefault(room, {})
         before = tracked.get(watcher)
         meta: dict[str, Any] = {**payload, "phx_ref": secrets.token_urlsafe(12)}
         leaves: Metas = {}
@@ -66,25 +68,25 @@ class PresenceHub:
             meta["phx_ref_prev"] = before[1]["phx_ref"]
             leaves = {before[0]: {"metas": [before[1]]}}
         tracked[watcher] = (key, meta)
-        self._tell(topic, {key: {"metas": [meta]}}, leaves)
+        self._tell(room, {key: {"metas": [meta]}}, leaves)
 
-    def untrack(self, topic: str, watcher: Watcher) -> None:
+    def untrack(self, room: Room, watcher: Watcher) -> None:
         """Take a member off the list; harmless when it is not on it."""
-        tracked = self._tracked.get(topic, {})
+        tracked = self._tracked.get(room, {})
         entry = tracked.pop(watcher, None)
         if not tracked:
-            self._tracked.pop(topic, None)
+            self._tracked.pop(room, None)
         if entry is not None:
-            self._tell(topic, {}, {entry[0]: {"metas": [entry[1]]}})
+            self._tell(room, {}, {entry[0]: {"metas": [entry[1]]}})
 
-    def leave(self, topic: str, watcher: Watcher) -> None:
+    def leave(self, room: Room, watcher: Watcher) -> None:
         """Forget a channel: it is told of nothing more, and the others of its departure."""
-        watchers = self._watchers.get(topic, {})
+        watchers = self._watchers.get(room, {})
         watchers.pop(watcher, None)
         if not watchers:
-            self._watchers.pop(topic, None)
-        self.untrack(topic, watcher)
+            self._watchers.pop(room, None)
+        self.untrack(room, watcher)
 
-    def _tell(self, topic: str, joins: Metas, leaves: Metas) -> None:
-        for watcher in tuple(self._watchers.get(topic, ())):
+    def _tell(self, room: Room, joins: Metas, leaves: Metas) -> None:
+        for watcher in tuple(self._watchers.get(room, ())):
             watcher.presence_diff(joins, leaves)

@@ -24,12 +24,19 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class UserBroadcast:
-    """The payload of a binary broadcast frame (2.0.0 only)."""
+    """A broadcast whose payload is passed on as it came: in a binary frame (2.0.0), or over HTTP or SQL."""
 
     event: str
     data: bytes
     #: True: `data` is JSON; False: arbitrary bytes.
     is_json: bool
+    #: Id of its row, for a message of the database.
+    message_id: str | None = None
+
+    @property
+    def meta(self) -> str:
+        """The metadata members get with it, as JSON; empty when there is none."""
+        return "" if self.message_id is None else dumps({"id": self.message_id})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +139,9 @@ def decode_binary(data: bytes) -> Inbound | None:
 
 def encode_binary(topic: str, broadcast: UserBroadcast) -> bytes:
     """Write a binary broadcast (kind 4): lengths of topic, event, metadata; encoding; texts; payload."""
-    topic_bytes, event_bytes = topic.encode(), broadcast.event.encode()
-    head = bytes((_USER_BROADCAST, len(topic_bytes), len(event_bytes), 0, int(broadcast.is_json)))
-    return head + topic_bytes + event_bytes + broadcast.data
+    texts = [text.encode() for text in (topic, broadcast.event, broadcast.meta)]
+    head = bytes((_USER_BROADCAST, *map(len, texts), int(broadcast.is_json)))
+    return head + b"".join(texts) + broadcast.data
 
 
 def fits_binary(topic: str, event: str) -> bool:
@@ -142,12 +149,17 @@ def fits_binary(topic: str, event: str) -> bool:
     return len(topic.encode()) <= 255 and len(event.encode()) <= 255
 
 
-def user_broadcast_payload(broadcast: UserBroadcast) -> Any:
-    """What a version 1.0.0 member gets of a binary broadcast that is JSON.
+def user_broadcast_payload(broadcast: UserBroadcast) -> Raw:
+    """What a member gets of a broadcast that is JSON in a text frame: the payload's text as it came."""
+    event = json.dumps(broadcast.event, ensure_ascii=False)
+    meta = f'"meta":{broadcast.meta},' if broadcast.meta else ""
+    return Raw(f'{{"event":{event},{meta}"payload":{broadcast.data.decode()},"type":"broadcast"}}')
 
-    Raises
-    ------
-    ValueError
-        The payload is not JSON.
-    """
-    return {"event": broadcast.event, "payload": read_json(broadcast.data, finite=True), "type": "broadcast"}
+
+def is_json(data: bytes) -> bool:
+    """Whether bytes are JSON that may be passed on as it is."""
+    try:
+        read_json(data, finite=True)
+    except ValueError:
+        return False
+    return True

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from reactive_worker.local.faults import FaultAction, Faults
-from reactive_worker.local.realtime.broadcast import BroadcastApi
+from reactive_worker.local.realtime.broadcast_api import BroadcastApi
 from reactive_worker.local.realtime.core import Core
 from reactive_worker.local.realtime.serializer import VERSIONS
 from reactive_worker.local.realtime.socket import Socket
@@ -27,8 +27,8 @@ _CLOSE_PATIENCE = 1.0
 class RealtimeServer:
     """Realtime for one database: the wire protocol of Supabase Realtime, below ``/realtime/v1``.
 
-    Nothing is created and no connection opened before the first subscription to changes; the replication slot
-    is temporary and gone when the server stops or dies.
+    No connection is opened before the first client joins a channel. The replication slots, one for messages
+    and, once somebody subscribes, one for changes, are temporary and gone when the server stops or dies.
 
     Parameters
     ----------
@@ -95,10 +95,16 @@ class RealtimeServer:
         """How many changes of subscribed tables were read from the log and dealt with so far."""
         return self._core.poller.handled
 
+    @property
+    def messages_handled(self) -> int:
+        """How many messages of the database were read from the log and dealt with so far."""
+        return self._core.messages.handled
+
     def routes(self) -> list[BaseRoute]:
         """Everything below ``/realtime/v1``, for a Starlette application."""
         routes: list[BaseRoute] = [WebSocketRoute(f"{PREFIX}/websocket", self.endpoint)]
-        routes += BroadcastApi(self._core.broadcasts, self._keys).routes(f"{PREFIX}/api")
+        api = BroadcastApi(self._core.broadcasts, self._core.authorizer, self._keys, self._faults)
+        routes += api.routes(f"{PREFIX}/api")
         return routes
 
     async def endpoint(self, websocket: WebSocket) -> None:

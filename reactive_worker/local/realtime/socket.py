@@ -14,6 +14,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from reactive_worker.local.faults import ABNORMAL_CLOSE, FaultAction
+from reactive_worker.local.realtime.authorization import client_headers
 from reactive_worker.local.realtime.channel import Channel
 from reactive_worker.local.realtime.core import Core
 from reactive_worker.local.realtime.joins import TOPIC_PREFIX, JoinRefusedError, read_join
@@ -228,7 +229,7 @@ class Socket:
             return
         if frame.join_ref is None or frame.join_ref == channel.join_ref:
             # A frame with the reference of an earlier join is dropped without a word.
-            channel.handle(frame)
+            await channel.handle(frame)
 
     async def _join(self, frame: Inbound) -> None:
         if (live := self._channels.get(frame.topic)) is not None:
@@ -241,11 +242,13 @@ class Socket:
             if len(self._channels) >= MOST_CHANNELS:
                 raise JoinRefusedError("ChannelRateLimitReached: Too many channels")
             join = read_join(frame.topic, frame.payload, self._core.keys, self._token)
+            headers = client_headers(self._websocket.headers)
+            channel = Channel(self, frame.topic, frame.join_ref, join, self._core, headers)
+            await channel.enter()
         except JoinRefusedError as error:
             await asyncio.sleep(self._core.faults.join_refusal_delay)
             await self._answer(frame, {"reason": str(error)}, status="error", join_ref=frame.join_ref)
             return
-        channel = Channel(self, frame.topic, frame.join_ref, join, self._core)
         self._channels[frame.topic] = channel
         await self._answer(frame, channel.reply_to_join(), join_ref=frame.join_ref)
         channel.start()

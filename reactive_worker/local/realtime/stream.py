@@ -53,6 +53,8 @@ class ReplicationStream:
         Which tables.
     slot:
         Name of the slot. It is temporary: gone with the connection.
+    application_name:
+        Shown in ``pg_stat_activity``.
 
     Example
     -------
@@ -62,8 +64,11 @@ class ReplicationStream:
     ...     decode(message)
     """
 
-    def __init__(self, dsn: str, *, publication: str, slot: str) -> None:
+    def __init__(
+        self, dsn: str, *, publication: str, slot: str, application_name: str = "realtime_changes"
+    ) -> None:
         self._dsn = dsn
+        self._application_name = application_name
         self._publication = publication
         self._slot = slot
         self._connection: pq.abc.PGconn | None = None
@@ -85,7 +90,7 @@ class ReplicationStream:
         """
         # Only connection parameters reach libpq here, so psycopg's own ones need no treatment.
         parameters = conninfo.make_conninfo(
-            self._dsn, replication="database", options=_SESSION, application_name="realtime_changes"
+            self._dsn, replication="database", options=_SESSION, application_name=self._application_name
         )
         self._connection = pgconn = pq.PGconn.connect_start(parameters.encode())
         try:

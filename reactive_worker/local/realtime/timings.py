@@ -33,6 +33,16 @@ class Timings:
     #: Waits between attempts to reach a database that is down: first and longest.
     reconnect_first: float = 0.1
     reconnect_longest: float = 2.0
+    #: The same for the stream of messages, which a hosted project waits for much longer.
+    messages_reconnect_first: float = 0.1
+    messages_reconnect_longest: float = 2.0
+    #: How long a join of a private channel waits for that stream to open, so that nothing sent after it is
+    #: answered is lost. The real server does not wait.
+    messages_patience: float = 5.0
+    #: How long a member that asked to be told (`replication_ready`) waits before its channel is closed.
+    replication_ready: float = 60.0
+    #: How often tomorrow's partition of `realtime.messages` is looked after.
+    partition_check: float = 4 * 3600.0
 
     @classmethod
     def of(cls, pacing: Pacing) -> Timings:
@@ -46,5 +56,10 @@ class Timings:
         if pacing == "fast":
             return cls()
         if pacing == "hosted":
-            return cls(idle_interval=0.5, handshake_refusal_delay=2.0)
+            return cls(
+                idle_interval=0.5,
+                handshake_refusal_delay=2.0,
+                messages_reconnect_first=5.0,
+                messages_reconnect_longest=300.0,
+            )
         raise ValueError(f"pacing must be 'fast' or 'hosted', not {pacing!r}")

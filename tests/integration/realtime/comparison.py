@@ -42,7 +42,8 @@ class Normaliser:
 
     def frame(self, version: str, frame: Any) -> Any:
         if isinstance(frame, dict) and "binary_hex" in frame:
-            return {"binary": frame["binary_hex"]}
+            text = bytes.fromhex(frame["binary_hex"]).decode("latin-1")
+            return {"binary": _UUID.sub("<uuid>", text)}
         if isinstance(frame, list):
             frame = normal(version, json.dumps(frame))
         return self._value(frame, "")

@@ -40,6 +40,14 @@ create table nopub_t(id int primary key, v text);
 create table nopk_t(a int, v text);
 grant all on todolist, types_t, full_t, own_t, rls_full, nopub_t, nopk_t to anon, authenticated, service_role;
 grant select (id, v) on colgrant_t to authenticated;
+create table bc_t(id int, v text);
+create function bc_notify() returns trigger language plpgsql as $$
+begin
+  perform realtime.broadcast_changes('jobs:1', tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+  return null;
+end
+$$;
+create trigger bc_notify after insert or update or delete on bc_t for each row execute function bc_notify();
 alter publication supabase_realtime add table
   todolist, types_t, full_t, own_t, rls_full, nogrant_t, colgrant_t, nopk_t;
 """

@@ -20,6 +20,8 @@ from reactive_worker.local.realtime.transport import RealtimeProtocol
 
 #: How long a test waits for what must come, in seconds.
 PATIENCE = 10.0
+#: Reference of the heartbeats that only wait for the server.
+BARRIER = "barrier"
 
 Frame = dict[str, Any]
 
@@ -127,6 +129,7 @@ class Client:
         self.frames: list[Frame] = []
         self.close_code: int | None = None
         self._news = asyncio.Condition()
+        self._passed = asyncio.Event()
         self._taken = 0
         self._ref = 0
         self._reader = asyncio.create_task(self._read())
@@ -134,7 +137,11 @@ class Client:
     async def _read(self) -> None:
         try:
             async for message in self.connection:
-                self.frames.append(normal(self.version, message))
+                frame = normal(self.version, message)
+                if frame.get("ref") == BARRIER:
+                    self._passed.set()
+                    continue
+                self.frames.append(frame)
                 async with self._news:
                     self._news.notify_all()
         except ConnectionClosed:
@@ -198,6 +205,13 @@ class Client:
         """Send one and wait for its answer: all frames sent to the client before have then arrived."""
         ref = await self.send("phoenix", "heartbeat", {})
         return await self.next(lambda frame: frame["topic"] == "phoenix" and frame["ref"] == ref)
+
+    async def barrier(self) -> None:
+        """Wait until the server has dealt with all that was sent so far; leaves no trace in `frames`."""
+        self._passed.clear()
+        await self.send("phoenix", "heartbeat", {}, ref=BARRIER)
+        async with asyncio.timeout(PATIENCE):
+            await self._passed.wait()
 
     async def closed(self, timeout: float = PATIENCE) -> int | None:
         """Wait for the end of the connection; its close code."""

@@ -6,6 +6,7 @@ recording are awaited.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import re
@@ -23,7 +24,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from reactive_worker.local.keys import Keys
-from tests.integration.realtime.harness import Client, Frame, Gateway
+from tests.integration.realtime.harness import PATIENCE, Client, Frame, Gateway
 
 TRACES = Path(__file__).parent / "traces"
 U1, U2 = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
@@ -133,8 +134,17 @@ class Player:
         self._tokens = tokens(gateway)
         self._clients: dict[str, Client] = {}
         self._result = Replay()
+        self._notices: list[str] = []
+        self._sent_broadcasts: set[Client] = set()
+        #: Messages of the database nobody will ever hear of.
+        self._lost = 0
+        database.add_notice_handler(
+            lambda notice: self._notices.append(f"{notice.severity}: {notice.message_primary}")
+        )
 
     def _real(self, text: str) -> str:
+        # "Since a minute ago" was meant, which now is long ago.
+        text = re.sub(r'"since": \d+', '"since": 0', text)
         return re.sub(r"<jwt:([^>]*)>", lambda match: self._tokens[match[1]], text)
 
     async def play(self, lines: Iterable[Line]) -> Replay:
@@ -152,9 +162,11 @@ class Player:
                 held = False
             await self._caught_up()
             if is_sql:
+                await self._broadcasts_taken()
                 # Statements with nothing heard in between were so close that one poll saw them all.
                 held = self._hold()
                 self._run(line)
+                await self._messages_sent()
             else:
                 await self._step(conn, line)
         await self._caught_up()
@@ -163,6 +175,23 @@ class Player:
                 await client.close()
             self._result.actual[conn] = client.frames
         return self._result
+
+    async def _broadcasts_taken(self) -> None:
+        """Wait until the server has dealt with what members sent, also where nothing is to be heard of it."""
+        for client in self._sent_broadcasts:
+            await client.barrier()
+        self._sent_broadcasts.clear()
+
+    async def _messages_sent(self) -> None:
+        """Wait until all messages stored by now have passed, also by those who are not there yet."""
+        server = self._gateway.server
+        assert server is not None
+        row = self._database.execute("select count(*) from realtime.messages").fetchone()
+        assert row is not None
+        deadline = time.monotonic() + PATIENCE
+        while server.messages_handled < row[0] - self._lost:
+            assert time.monotonic() < deadline, "messages of the database do not come"
+            await asyncio.sleep(0.001)
 
     def _hold(self) -> bool:
         self._gateway.faults.idle_interval = 3600
@@ -197,6 +226,8 @@ class Player:
         if line["dir"] == "out":
             assert client is not None
             frame = line["frame"]
+            if "broadcast" in (frame if isinstance(frame, list) else frame.values()):
+                self._sent_broadcasts.add(client)
             if "binary_hex" in frame:
                 await client.connection.send(bytes.fromhex(frame["binary_hex"]))
             else:
@@ -223,6 +254,8 @@ class Player:
             await self._clients["a"].connection.send("x" * 5_000_001)
         elif "http" in line:
             await self._http(line)
+        elif "server_notices" in line:
+            assert self._notices == line["server_notices"]
 
     async def _connect(self, conn: str, line: Line) -> None:
         url = urlsplit(self._real(line["connect"]))
@@ -265,6 +298,7 @@ class Player:
         statements = [what] if isinstance(what, str) else what
         statements = [STATEMENTS.get(statement, statement) for statement in statements]
         self._result.statements += statements
+        self._notices.clear()
         with self._database.transaction():
             for statement in statements:
                 self._database.execute(statement)

@@ -34,21 +34,12 @@ def _departure_of_closed(conn: str, frame: Frame) -> bool:
     return not frame["payload"]["joins"] and "w3" in frame["payload"]["leaves"]
 
 
-def _private(line: Line) -> bool:
-    """Private channels are not supported yet."""
-    if line.get("conn", "").startswith("priv_"):
-        return True
-    request = line.get("request")
-    messages = request.get("messages", []) if isinstance(request, dict) else []
-    return "private=true" in line.get("http", "") or any(message.get("private") for message in messages)
-
-
 def _elsewhere(line: Line) -> bool:
     """Tenants and paths outside the endpoint are the gateway's business."""
     return line.get("conn") in ("c15", "c16")
 
 
-SKIPPED = {"18_rest_broadcast": _private, "02_connect": _elsewhere}
+SKIPPED = {"02_connect": _elsewhere}
 
 
 @pytest.mark.parametrize(
@@ -70,9 +61,11 @@ SKIPPED = {"18_rest_broadcast": _private, "02_connect": _elsewhere}
         "14_token",
         "15_broadcast_v1",
         "15_broadcast_v2",
+        "16_realtime_send",
         "17_presence",
         "18_rest_broadcast",
         "26_channel_limit",
+        "27_refused_join_blocks_socket",
     ],
 )
 async def test_trace(name: str, make_gateway: MakeGateway, writer: psycopg.Connection[Any]) -> None:

@@ -1,0 +1,34 @@
+-- Makes the daily partitions of realtime.messages from yesterday to in three days and drops those whose
+-- messages are older than three days. Repeatable; Realtime runs it when its first client joins and every few
+-- hours. Without the partition of today realtime.send loses every message, with a warning only.
+
+do $partitions$
+declare
+  today date := (pg_catalog.now() at time zone 'UTC')::date;
+  day date;
+  name text;
+  past record;
+begin
+  for days in -1 .. 3 loop
+    day := today + days;
+    name := 'messages_' || pg_catalog.to_char(day, 'YYYY_MM_DD');
+    -- Looked for first: creating one locks the whole table, for as long as anybody is writing to it.
+    if pg_catalog.to_regclass('realtime.' || name) is null then
+      execute pg_catalog.format(
+        'create table realtime.%I partition of realtime.messages for values from (%L) to (%L)',
+        name, day, day + 1);
+      execute pg_catalog.format('alter table realtime.%I owner to supabase_realtime_admin', name);
+    end if;
+  end loop;
+  for past in
+    select child.relname
+    from pg_catalog.pg_inherits as link
+    join pg_catalog.pg_class as child on child.oid = link.inhrelid
+    where link.inhparent = 'realtime.messages'::regclass
+      and child.relname ~ '^messages_\d{4}_\d\d_\d\d$'
+      and pg_catalog.to_date(pg_catalog.substr(child.relname, 10), 'YYYY_MM_DD') < today - 3
+  loop
+    execute pg_catalog.format('drop table realtime.%I', past.relname);
+  end loop;
+end
+$partitions$;
