@@ -15,7 +15,7 @@ from reactive_worker.testing.workers import eventually, running_worker
 from tests.executors import Echo
 from tests.support import broken_logs, count, insert, query, runs_more_than_once
 
-QUICK = {"polling_interval": 1.0, "sweep_interval": 3600.0, "probe_interval": 1.0}
+QUICK = {"polling_interval": 1.0, "sweep_interval": 3600.0, "probe_interval": 1.0, "push": "changes"}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ async def test_push_alone_starts_every_row(local_supabase: Any) -> None:
 
 
 async def test_while_realtime_is_deaf_the_sweep_finds_every_row_and_push_resumes(local_supabase: Any) -> None:
-    settings = {"polling_interval": 1.0, "sweep_interval": 3600.0, "probe_interval": 0.5}
+    settings = {"polling_interval": 1.0, "sweep_interval": 3600.0, "probe_interval": 0.5, "push": "changes"}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         worker._session._push._sonar._echo_timeout = 0.5  # type: ignore[union-attr] - a short patience for the test
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
