@@ -111,7 +111,7 @@ class CompletionWatch:
                 if link is None and min(waiter.began for waiter in pending) + PUSH_AFTER <= now:
                     link = self._link_type(
                         connection.url,
-                        connection.key,
+                        connection.credentials,
                         "reactive-worker-wait",
                         [_BINDING],
                         on_change=self._heard,

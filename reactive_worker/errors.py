@@ -42,8 +42,12 @@ class InvalidKeyError(SupabaseError):
     """Supabase does not accept this key: check that key and URL belong to the same project."""
 
 
+class TokenExpiredError(InvalidKeyError):
+    """The token has expired: sign in again, or mint a new one with `reactive-worker token mint`."""
+
+
 class PermissionDeniedError(SupabaseError):
-    """The key's role may not do this: a worker needs the service role key, a user must be signed in."""
+    """The key's role may not do this: a worker needs its token or the service role key, a user a session."""
 
 
 class SchemaMissingError(SupabaseError):

@@ -75,7 +75,7 @@ async def follow_events(
     inbox = _Inbox()
     link = link_type(
         store.connection.url,
-        store.connection.key,
+        store.connection.credentials,
         f"reactive-worker-events-{id}",
         [Binding("events", "INSERT", f"todolist_id=eq.{id}")],
         on_change=inbox.put,

@@ -196,7 +196,7 @@ class Session:
         plan, settings, pipeline = self.plan, self.plan.settings, self.pipeline
         return PushChannel(
             settings.url,
-            settings.key,
+            self._store.connection.credentials,
             plan.id,
             sorted(plan.executors),
             mode=settings.push,
@@ -213,7 +213,7 @@ class Session:
         settings = self.plan.settings
         return LeaseKeeper(
             settings.url,
-            settings.key,
+            self._store.connection.credentials,
             self.plan.id,
             lease=settings.lease,
             heartbeat=settings.heartbeat,

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from dotenv import parser as dotenv_parser
 
+from reactive_worker.credentials import Credentials, TokenFile, read_secret_file
 from reactive_worker.errors import ConfigurationError
+from reactive_worker.redaction import redact
 
 #: Where the worker key is looked for, best first. The anon key is accepted here so that the predecessor's
 #: `.env` files load; a worker then says clearly that it needs the service key.
@@ -54,6 +56,14 @@ class Settings:
         default="",
         repr=False,
         metadata={"env": KEY_VARIABLES, "help": "Service role (or secret) key; a worker needs this one"},
+    )
+    worker_token: str = field(
+        default="",
+        repr=False,
+        metadata={"env": ("SUPABASE_WORKER_TOKEN",), "help": "Token of a worker; the key is then any key"},
+    )
+    worker_token_file: str = _setting(
+        "", ("SUPABASE_WORKER_TOKEN_FILE",), "The same, in a file that is read again when it changes"
     )
     agent_type: str = _setting("", ("DEFAULT_AGENT_TYPE",), "Which rows of todolist this worker runs")
     polling_interval: float = _setting(
@@ -124,11 +134,35 @@ class Settings:
                 "no Supabase key: set SUPABASE_SERVICE_ROLE_KEY in the environment or .env "
                 "(`reactive-worker dev` prints the local one)"
             )
-        if not self.key.isascii() or any(c.isspace() for c in self.key):
-            raise ConfigurationError(
-                "the Supabase key contains blanks or non-ASCII characters: copy it again"
-            )
+        _check_secret("the Supabase key", self.key)
         return self
+
+    def worker_credentials(self) -> Credentials:
+        """What a worker identifies itself with: its token beside a key of the project, or the key alone.
+
+        Raises
+        ------
+        ConfigurationError
+            URL, key or token are missing or malformed; the message says what to set.
+        """
+        if self.worker_token and self.worker_token_file:
+            raise ConfigurationError("set SUPABASE_WORKER_TOKEN or SUPABASE_WORKER_TOKEN_FILE, not both")
+        if not (self.worker_token or self.worker_token_file):
+            self.require_connection()
+            return Credentials(self.key)
+        check_url(self.url)
+        source = TokenFile(self.worker_token_file) if self.worker_token_file else self.worker_token
+        token = source if isinstance(source, str) else source()
+        _check_secret("the worker token", token)
+        _check_secret("the Supabase key", self.key)
+        # A gateway that only looks at signatures takes the token for a key, too; Supabase's wants a real one.
+        credentials = Credentials(self.key or token, source)
+        if credentials.facts() is None:
+            raise ConfigurationError(
+                "the worker token is no JWT: make one with `reactive-worker token mint`; "
+                "keys of the project belong into SUPABASE_SERVICE_ROLE_KEY or SUPABASE_PUBLISHABLE_KEY"
+            )
+        return credentials
 
     @classmethod
     def load(cls, env_file: str | Path | None = None, **overrides: Any) -> Settings:
@@ -155,6 +189,8 @@ class Settings:
                 continue
             for variable in cast("tuple[str, ...]", spec.metadata["env"]):
                 text = source.get(variable, "").strip()
+                if spec.name == "key" and not text and (path := source.get(f"{variable}_FILE", "").strip()):
+                    text = read_secret_file(Path(path))
                 if text:
                     values[spec.name] = _convert(spec.name, str(spec.type), variable, text)
                     break
@@ -163,6 +199,11 @@ class Settings:
         if "url" in values:
             values["url"] = str(values["url"]).rstrip("/")
         return cls(**values)
+
+
+def _check_secret(what: str, value: str) -> None:
+    if not value.isascii() or any(c.isspace() for c in value):
+        raise ConfigurationError(f"{what} contains blanks or non-ASCII characters: copy it again")
 
 
 def _positive(name: str, value: float, *, zero: bool = False) -> None:
@@ -178,7 +219,9 @@ def _convert(name: str, kind: str, variable: str, text: str) -> Any:
     try:
         return converters.get(kind, str)(text)
     except ValueError:
-        raise ConfigurationError(f"{variable} must be a number, not {text!r} (setting {name})") from None
+        raise ConfigurationError(
+            f"{variable} must be a number, not {redact(text)!r} (setting {name})"
+        ) from None
 
 
 def check_url(url: str) -> str:
@@ -200,10 +243,10 @@ def check_url(url: str) -> str:
         or any(c.isspace() for c in url)
     ):
         raise ConfigurationError(
-            f"SUPABASE_URL is malformed: {url!r} (expected https://<project>.supabase.co)"
+            f"SUPABASE_URL is malformed: {redact(url)!r} (expected https://<project>.supabase.co)"
         )
     if parts.path not in ("", "/") or parts.query:
-        raise ConfigurationError(f"SUPABASE_URL must be the project URL without a path: {url!r}")
+        raise ConfigurationError(f"SUPABASE_URL must be the project URL without a path: {redact(url)!r}")
     return url
 
 

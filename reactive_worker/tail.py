@@ -29,7 +29,7 @@ async def tail_events(
     changed = asyncio.Event()
     link = link_type(
         store.connection.url,
-        store.connection.key,
+        store.connection.credentials,
         "reactive-worker-tail",
         [Binding("events", "INSERT")],
         on_change=lambda change: changed.set(),

@@ -167,9 +167,9 @@ class ReactiveWorker:
         WorkerStoppedError
             A background duty died while it ran.
         """
-        settings = self.settings.require_connection()
+        credentials = self.settings.worker_credentials()
         with self._signals():
-            connection = await Connection.open(settings.url, settings.key)
+            connection = await Connection.open(self.settings.url, credentials)
             try:
                 died = await self._live(TodoStore(connection))
             finally:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from reactive_worker import __version__
-from reactive_worker.cli import demo, dev, events, monitor, project, run_worker, tasks, workers
+from reactive_worker.cli import demo, dev, events, monitor, project, run_worker, tasks, tokens, workers
 from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Handler, add_common
 from reactive_worker.errors import ReactiveWorkerError
+from reactive_worker.redaction import redact
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -55,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reactive-worker {__version__}")
     add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (project, dev, demo, run_worker, tasks, events, monitor, workers):
+    for group in (project, dev, demo, run_worker, tasks, events, monitor, workers, tokens):
         group.add(commands)
     return parser
 
@@ -95,5 +96,5 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def _explain(console: Console, error: BaseException, message: str, *, debug: bool) -> None:
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     console.error(message)

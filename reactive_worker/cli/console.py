@@ -11,6 +11,8 @@ from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from reactive_worker.redaction import redact
+
 _STYLES = {
     "bold": "1",
     "dim": "2",
@@ -87,7 +89,7 @@ class Console:
 
     def error(self, message: str) -> None:
         """One line on standard error, whatever the message holds."""
-        line = " ".join(message.split())
+        line = redact(" ".join(message.split()))
         self._err.write(f"reactive-worker: {self._styled(self._err, 'red', 'error:')} {line}\n")
         self._err.flush()
 

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+from reactive_worker.redaction import redact
+
 #: What every LogRecord has; anything else came in through `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -27,7 +29,7 @@ class PlainFormatter(logging.Formatter):
             line = f"{line}\n{self.formatException(record.exc_info)}"
         if record.stack_info:
             line = f"{line}\n{record.stack_info}"
-        return line
+        return redact(line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -46,7 +48,7 @@ class JsonFormatter(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             fields["stack"] = record.stack_info
-        return json.dumps(fields, default=str, ensure_ascii=False)
+        return redact(json.dumps(fields, default=str, ensure_ascii=False))
 
 
 def configure(level: str, format: Literal["text", "json"] = "text") -> None:

@@ -93,7 +93,7 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     settings = _settings(args)
     configure(settings.log_level, args.log_format or ("json" if console.json else "text"))
     executors = {agent_type: load_executor(path) for agent_type, path in _paths(args, settings).items()}
-    settings.require_connection()
+    settings.worker_credentials()
     from reactive_worker.worker import ReactiveWorker
 
     class Worker(ReactiveWorker):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from typing import Any, cast
+
+from reactive_worker.redaction import redact
 
 #: Characters kept of an error's message and of its traceback. Enough for the frames that matter; a row of
 #: `todolist` is read by lists and dashboards and must not carry a dump.
@@ -14,47 +15,6 @@ TRACEBACK_LIMIT = 4_000
 # Patterns look only at a window this large: redaction has to see whole keys, so it runs before the text is
 # cut, but an error message of 50 MB must not cost seconds.
 _WINDOW = 65_536
-
-_REDACTED = "[redacted]"
-
-_SECRETS = (
-    # JSON web tokens: Supabase's legacy service_role and anon keys, and users' sessions. A header alone
-    # counts.
-    re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"),
-    # Supabase keys of the new kind (secret only: a publishable key is public), Supabase access tokens.
-    re.compile(r"(?<![A-Za-z0-9])sb_secret_[A-Za-z0-9_-]+"),
-    re.compile(r"(?<![A-Za-z0-9])sbp_[A-Za-z0-9]{16,}"),
-    # OpenAI, Anthropic and others.
-    re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{6,}"),
-    # GitHub, Slack, AWS, Google.
-    re.compile(r"(?<![A-Za-z0-9])(?:gh[pousr]_|github_pat_)[A-Za-z0-9_]{16,}"),
-    re.compile(r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{8,}"),
-    re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    re.compile(r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{20,}"),
-)
-# A password inside a URL, as in a database connection string, and whatever follows `Bearer`. The first group
-# is kept.
-_LABELLED = (
-    re.compile(
-        r"((?<![A-Za-z0-9])[a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,200}:)[^\s/@]{1,500}(?=@)", re.IGNORECASE
-    ),
-    re.compile(r"((?<![A-Za-z0-9])bearer\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
-)
-
-
-def redact(text: str) -> str:
-    """Replace what looks like a key with ``[redacted]``.
-
-    JWTs, ``sb_secret_...``, ``sk-...``, tokens of a few large services, bearer tokens and passwords in URLs.
-
-    >>> redact("401 for key sb_secret_abc123")
-    '401 for key [redacted]'
-    """
-    for pattern in _SECRETS:
-        text = pattern.sub(_REDACTED, text)
-    for pattern in _LABELLED:
-        text = pattern.sub(rf"\g<1>{_REDACTED}", text)
-    return text
 
 
 def storable(text: str) -> str:

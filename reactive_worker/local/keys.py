@@ -13,7 +13,9 @@ from typing import Any
 
 import jwt
 
-JWT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"  # noqa: S105 - published by the CLI
+from reactive_worker.tokens import LOCAL_JWT_SECRET
+
+JWT_SECRET = LOCAL_JWT_SECRET
 PUBLISHABLE_KEY = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
 SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"  # noqa: S105 - published by the CLI
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 from realtime.types import RealtimeChannelOptions
 
+from reactive_worker.credentials import Credentials
 from reactive_worker.models import PushHealth
 from reactive_worker.store.realtime import Link
 
@@ -59,7 +60,7 @@ class BroadcastLink(Link):
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str | Credentials,
         topics: Sequence[str],
         *,
         on_message: Callable[[str, Mapping[str, Any]], None],

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import httpx
 from postgrest.exceptions import APIError
-from supabase import AsyncClient, AsyncClientOptions, Client
+from supabase import AsyncClient, AsyncClientOptions, AuthError, Client
 
+from reactive_worker.credentials import Credentials
+from reactive_worker.errors import TokenExpiredError
+from reactive_worker.redaction import redact
 from reactive_worker.settings import check_url
 from reactive_worker.store.translate import translate
+
+logger = logging.getLogger(__name__)
 
 #: Seconds for one request. A claim or finish takes milliseconds; a batch of 200 large events a second or two.
 REQUEST_TIMEOUT = 30.0
@@ -42,9 +48,11 @@ class Connection:
         self._is_async = isinstance(client, AsyncClient)
         # A pool of our own: asyncio's default one may be full of users' blocking executors.
         self._threads = None if self._is_async else ThreadPoolExecutor(4, thread_name_prefix="supabase-sync")
+        #: What requests and Realtime identify themselves with now: a user's client has the session's token.
+        self.credentials = Credentials(str(self._client.supabase_key), self._token_of_client)
 
     @classmethod
-    async def open(cls, url: str, key: str) -> Connection:
+    async def open(cls, url: str, key: str | Credentials) -> Connection:
         """Build an async client of our own for `url` and `key`.
 
         Raises
@@ -57,8 +65,10 @@ class Connection:
             limits=httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=30),
             follow_redirects=True,
         )
+        credentials = Credentials.of(key)
         options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-        connection = cls(AsyncClient(check_url(url), key, options))
+        connection = cls(AsyncClient(check_url(url), credentials.apikey, options))
+        connection.credentials = credentials
         connection._owned = True
         connection._http = http
         return connection
@@ -74,11 +84,6 @@ class Connection:
     def url(self) -> str:
         """The project URL without a trailing slash."""
         return str(self._client.supabase_url).rstrip("/")
-
-    @property
-    def key(self) -> str:
-        """The API key the client was made with."""
-        return cast("str", self._client.supabase_key)
 
     async def rpc(self, name: str, params: Mapping[str, Any]) -> Any:
         """Call the SQL function `name` and return its JSON result.
@@ -126,13 +131,48 @@ class Connection:
         if self._owned and self._http is not None:
             await self._http.aclose()
 
+    def _token_of_client(self) -> str:
+        # Where the client itself keeps it: sign-in, refresh, sign-out and `client.postgrest.auth(token)` all
+        # write there.
+        header = str(self._client.postgrest.headers.get("Authorization", ""))
+        return header.removeprefix("Bearer ") or str(self._client.supabase_key)
+
     async def _execute(self, build: Callable[[], Any], what: str) -> Any:
         try:
+            return await self._send(build, what)
+        except TokenExpiredError:
+            # The timer of a client that slept through its session's end is late. supabase-js looks before
+            # each request; supabase-py does not, so it is told to look now.
+            if not await self._refresh():
+                raise
+        return await self._send(build, what)
+
+    async def _send(self, build: Callable[[], Any], what: str) -> Any:
+        try:
+            if self._owned:
+                self._client.postgrest.headers["Authorization"] = f"Bearer {self.credentials.token()}"
             if self._threads is None:
                 answer = await build().execute()
             else:
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._threads, lambda: build().execute())
         except (APIError, httpx.HTTPError, OSError) as error:
-            raise translate(error, what=what, url=self.url) from error
+            told = translate(error, what=what, url=self.url, credentials=self.credentials)
+            # A cause that quotes a key (an illegal header, an odd URL) stays behind.
+            raise told from (error if redact(str(error)) == str(error) else None)
         return answer.data
+
+    async def _refresh(self) -> bool:
+        """Let a user's client renew its session; True when it has another token now."""
+        if self._owned:
+            return False
+        before = self._token_of_client()
+        try:
+            if self._threads is None:
+                await self._client.auth.get_session()
+            else:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._threads, self._client.auth.get_session)
+        except (AuthError, httpx.HTTPError, OSError) as error:
+            logger.warning("the session has expired and cannot be renewed: %s", redact(str(error)))
+        return self._token_of_client() != before

@@ -22,7 +22,11 @@ from typing import Any, cast
 
 import httpx
 
+from reactive_worker.credentials import Credentials
+from reactive_worker.errors import ConfigurationError
 from reactive_worker.models import parse_time
+from reactive_worker.redaction import redact
+from reactive_worker.store.translate import expired_text
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class LeaseKeeper:
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str | Credentials,
         worker_id: str,
         *,
         lease: float,
@@ -83,8 +87,9 @@ class LeaseKeeper:
         info: Callable[[], Mapping[str, Any]] = dict,
         on_stall: Callable[[float], None] = lambda seconds: None,
     ) -> None:
+        self._project = url.rstrip("/")
         self._url = f"{url.rstrip('/')}/rest/v1/rpc/heartbeat_worker"
-        self._headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+        self._credentials = Credentials.of(key)
         self._worker_id = worker_id
         self._lease = lease
         self._heartbeat = heartbeat
@@ -138,7 +143,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         try:
             timeout = max(1.0, self._lease / 3)
-            with httpx.Client(headers=self._headers, timeout=timeout) as http:
+            with httpx.Client(timeout=timeout) as http:
                 # The first one at once: it also tells whose lease ends next.
                 due = time.monotonic()
                 while True:
@@ -169,12 +174,12 @@ class LeaseKeeper:
         # lease before any other may call it dead.
         retry = min(1.0, self._heartbeat / 2) * random.uniform(0.5, 1.0)
         try:
-            answer = http.post(self._url, json=body)
-        except httpx.HTTPError as error:
-            logger.warning("heartbeat not delivered: %s", str(error) or type(error).__name__)
+            answer = http.post(self._url, json=body, headers=self._credentials.headers())
+        except (httpx.HTTPError, ConfigurationError) as error:
+            logger.warning("heartbeat not delivered: %s", redact(str(error)) or type(error).__name__)
             return retry
         if answer.status_code != 200:
-            logger.warning("heartbeat refused: HTTP %d %s", answer.status_code, answer.text[:300])
+            self._refused(answer)
             return retry
         data = cast("dict[str, Any]", answer.json())
         self.confirmed_at = time.monotonic()
@@ -190,6 +195,13 @@ class LeaseKeeper:
             )
         )
         return self._heartbeat
+
+    def _refused(self, answer: httpx.Response) -> None:
+        text = redact(answer.text[:300])
+        if answer.status_code == 401 and "expired" in text.lower():
+            logger.error("heartbeat refused: %s", expired_text(self._project, text, self._credentials))
+        else:
+            logger.warning("heartbeat refused: HTTP %d %s", answer.status_code, text)
 
     def _watch_loop(self) -> bool:
         """Look whether the event loop answers; False when it has not for longer than the limit."""

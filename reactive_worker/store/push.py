@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from reactive_worker.credentials import Credentials
 from reactive_worker.errors import ConfigurationError, ReactiveWorkerError, UnreachableError
 from reactive_worker.models import PushHealth, PushState, SweepResult, parse_time
 from reactive_worker.store.broadcast import MOST_TOPICS, BroadcastLink
@@ -86,7 +87,7 @@ class PushChannel:
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str | Credentials,
         worker_id: str,
         agent_types: Sequence[str],
         *,

@@ -19,7 +19,9 @@ from typing import Any, Literal, cast
 
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 
+from reactive_worker.credentials import Credentials
 from reactive_worker.models import PushHealth, PushState
+from reactive_worker.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class Link:
     Parameters
     ----------
     url, key:
-        Project URL and API key.
+        Project URL and API key, or credentials whose token may change: the server is told the new one.
     name:
         What log lines call it.
     on_ready:
@@ -77,14 +79,14 @@ class Link:
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str | Credentials,
         name: str,
         *,
         on_ready: Callable[[], None] = lambda: None,
         on_health: Callable[[PushHealth], None] = lambda health: None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/realtime/v1"
-        self._key = key
+        self._credentials = Credentials.of(key)
         self._name = name
         self._on_ready = on_ready
         self._on_health = on_health
@@ -178,7 +180,7 @@ class Link:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a client or a server throws, we build anew
-                self._reason = f"{type(error).__name__}: {_without_key(str(error), self._key)}"
+                self._reason = f"{type(error).__name__}: {redact(str(error))}"
             if self.subscriptions > began:
                 failures, reported = 0, ""
             else:
@@ -199,7 +201,11 @@ class Link:
     async def _live_once(self) -> None:
         """Build a client, join, and return (or raise) when it is no longer good."""
         broken = self._broken = asyncio.Event()
-        client = AsyncRealtimeClient(self._url, self._key, auto_reconnect=False, timeout=JOIN_TIMEOUT)
+        # The key opens the socket, the token decides what the channels may hear.
+        client = AsyncRealtimeClient(
+            self._url, self._credentials.apikey, auto_reconnect=False, timeout=JOIN_TIMEOUT
+        )
+        client.access_token = self._credentials.token()
         channels = self._channels(client)
         try:
             await client.connect()
@@ -221,11 +227,14 @@ class Link:
             if not client.is_connected or not all(channel.is_joined for channel in channels):
                 self._reason = "the client lost its connection or channel without saying so"
                 return
+            if (token := self._credentials.token()) != client.access_token:
+                # Otherwise the server closes the channels when the old token expires.
+                await client.set_auth(token)
             await _either(broken, timeout=WATCH_INTERVAL)
 
     def _on_status(self, status: RealtimeSubscribeStates, error: Exception | None) -> None:
         if status is not RealtimeSubscribeStates.SUBSCRIBED:
-            text = f": {_without_key(str(error), self._key)}" if error else ""
+            text = f": {redact(str(error))}" if error else ""
             self._break(f"channel {status.value}{text}")
 
 
@@ -252,7 +261,7 @@ class RealtimeLink(Link):
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str | Credentials,
         topic: str,
         bindings: Sequence[Binding],
         *,
@@ -280,8 +289,15 @@ class RealtimeLink(Link):
     async def _join(self, channels: Sequence[AsyncRealtimeChannel], broken: asyncio.Event) -> None:
         ready = asyncio.Event()
         (channel,) = channels
+
         # on_system hears ok only; an error arrives as CHANNEL_ERROR through _on_status.
-        channel.on_system(lambda payload: ready.set())
+        def on_system(payload: Any) -> None:
+            if self.is_live:
+                # Subscribed anew, with another token: what the old one could not see was not told.
+                self._on_ready()
+            ready.set()
+
+        channel.on_system(on_system)
         await channel.subscribe(self._on_status)
         # Changes flow from the system message on, not from the join reply.
         deadline = asyncio.get_running_loop().time() + READY_TIMEOUT
@@ -307,10 +323,6 @@ class RealtimeLink(Link):
 
 def _kind(value: Any) -> str:
     return str(getattr(value, "value", value))
-
-
-def _without_key(text: str, key: str) -> str:
-    return text.replace(key, "<key>") if key else text
 
 
 async def _either(*events: asyncio.Event, timeout: float) -> None:

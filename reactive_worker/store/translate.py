@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 from postgrest.exceptions import APIError
 
+from reactive_worker.credentials import Credentials
 from reactive_worker.errors import (
     InvalidKeyError,
     InvalidTaskError,
@@ -14,9 +15,12 @@ from reactive_worker.errors import (
     SupabaseError,
     TaskConflictError,
     TaskNotFoundError,
+    TokenExpiredError,
     UnreachableError,
     WorkerExpiredError,
 )
+from reactive_worker.redaction import redact
+from reactive_worker.tokens import WORKER_ROLE
 
 #: PostgREST could not find the function, the table or the schema.
 _MISSING = frozenset({"PGRST202", "PGRST205", "42883", "42P01", "3F000"})
@@ -26,7 +30,9 @@ _PASSING_CLASSES = ("08", "53", "57", "40", "58", "XX")
 _PASSING = frozenset({"PGRST000", "PGRST001", "PGRST002", "PGRST003", "25006", "55P03"})
 
 
-def translate(error: Exception, *, what: str, url: str) -> ReactiveWorkerError:
+def translate(
+    error: Exception, *, what: str, url: str, credentials: Credentials | None = None
+) -> ReactiveWorkerError:
     """Return the error a user should meet for `error`, raised while doing `what` against `url`.
 
     Parameters
@@ -37,24 +43,26 @@ def translate(error: Exception, *, what: str, url: str) -> ReactiveWorkerError:
         The operation, for example ``rpc claim_todos``.
     url:
         The project URL; keys never appear in it.
+    credentials:
+        What was sent, to say which token has expired.
     """
     if isinstance(error, ReactiveWorkerError):
         return error
     if isinstance(error, APIError):
-        return _api_error(error, what, url)
+        return _api_error(error, what, url, credentials)
     if isinstance(error, httpx.TimeoutException):
         return UnreachableError(f"{url} did not answer in time ({what}): check the network and the project")
     if isinstance(error, httpx.HTTPError | OSError):
-        reason = str(error) or type(error).__name__
+        reason = redact(str(error)) or type(error).__name__
         return UnreachableError(
             f"cannot reach {url} ({what}): {reason}. Check SUPABASE_URL and that the server runs"
         )
-    return SupabaseError(f"{what} failed at {url}: {type(error).__name__}: {error}")
+    return SupabaseError(f"{what} failed at {url}: {type(error).__name__}: {redact(str(error))}")
 
 
-def _api_error(error: APIError, what: str, url: str) -> ReactiveWorkerError:
+def _api_error(error: APIError, what: str, url: str, credentials: Credentials | None) -> ReactiveWorkerError:
     code = "" if error.code is None else str(error.code)
-    message = error.message or "no message"
+    message = redact(error.message or "no message")
     lowered = message.lower()
     if code == "RW001":
         return WorkerExpiredError(message)
@@ -69,6 +77,8 @@ def _api_error(error: APIError, what: str, url: str) -> ReactiveWorkerError:
             "if this project has no supabase/ folder)",
             code=code,
         )
+    if code == "PGRST303" and "expired" in lowered:
+        return TokenExpiredError(expired_text(url, message, credentials), code=code)
     if code in _BAD_KEY or (code in ("", "401") and "key" in lowered):
         return InvalidKeyError(
             f"{url} does not accept this key ({message}): check that URL and key belong to the same project",
@@ -76,16 +86,33 @@ def _api_error(error: APIError, what: str, url: str) -> ReactiveWorkerError:
         )
     if code in ("42501", "401", "403"):
         return PermissionDeniedError(
-            f"the key's role may not do this ({what}: {message}). A worker needs the service role key; "
-            "a client needs it too, or a signed-in user (the anon key may do nothing here)",
+            f"the key's role may not do this ({what}: {message}). A worker needs the service role key or a "
+            "worker token; a client needs the service role key or a signed-in user (the anon key may do "
+            "nothing here)",
             code=code,
         )
     if code in ("22023", "23514", "22P02", "23502", "22001", "22003") or code.startswith("PGRST1"):
         return InvalidTaskError(f"{what} was refused: {message}")
     if is_passing(code):
         return UnreachableError(f"{url} cannot answer now ({what}: {message})", code=code)
-    details = f" ({error.details})" if error.details else ""
+    details = f" ({redact(str(error.details))})" if error.details else ""
     return SupabaseError(f"{what} failed at {url}: {message}{details} [{code or 'no code'}]", code=code)
+
+
+def expired_text(url: str, message: str, credentials: Credentials | None) -> str:
+    """What a person should read when a token has expired: which one, and how to get another."""
+    facts = credentials.facts() if credentials is not None else None
+    which = f"the token has expired ({message}; {facts})" if facts else f"the token has expired ({message})"
+    if facts is not None and facts.role == WORKER_ROLE:
+        cure = (
+            "make a new one with `reactive-worker token mint` and put it into SUPABASE_WORKER_TOKEN, "
+            "or into the file of SUPABASE_WORKER_TOKEN_FILE, which is read again without a restart"
+        )
+    else:
+        cure = (
+            "sign in again, or let the supabase client refresh its session; project keys hardly ever expire"
+        )
+    return f"{url}: {which}: {cure}"
 
 
 def is_passing(code: str) -> bool:
@@ -98,5 +125,8 @@ def is_passing(code: str) -> bool:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """True when the same call may succeed later without anybody changing anything."""
-    return isinstance(error, UnreachableError)
+    """True when the same call may succeed later: nothing of a run is given up for want of patience.
+
+    An expired token is renewed from outside, in its file or by a restart that finds the spool.
+    """
+    return isinstance(error, UnreachableError | TokenExpiredError)

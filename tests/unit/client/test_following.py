@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reactive_worker.completion import CompletionWatch
+from reactive_worker.credentials import Credentials
 from reactive_worker.errors import TaskNotFoundError, UnreachableError
 from reactive_worker.follow import follow_events
 from reactive_worker.models import Todo, TodoEvent, TodoStatus
@@ -46,7 +47,7 @@ def event_row(seq: int, kind: str = PROGRESS, task: str = ID) -> dict[str, Any]:
 class Table:
     """Rows and events in memory, with the reads of TodoStore and Connection."""
 
-    url, key = "http://127.0.0.1:9", "key"
+    url, credentials = "http://127.0.0.1:9", Credentials("key")
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {ID: todo_row()}
@@ -102,7 +103,7 @@ class Link:
     def __init__(
         self,
         url: str,
-        key: str,
+        key: Credentials,
         topic: str,
         bindings: Any,
         *,
