@@ -1,4 +1,4 @@
-"""TaskClient: submit, wait, stream, cancel, retry, answer."""
+"""TaskClient: submit, wait, stream, cancel, retry, answer, steer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from reactive_worker.follow import follow_events
 from reactive_worker.lazy_store import LazyStore
 from reactive_worker.models import Todo, TodoEvent, TodoStatus
 from reactive_worker.settings import Settings
+from reactive_worker.steer import SteerResult, follow_steering
 from reactive_worker.submission import NewTask, plain_json, task_id, text
 
 if TYPE_CHECKING:
@@ -313,11 +314,60 @@ class TaskClient:
         InvalidTaskError
             The answer cannot be stored.
         """
-        part = (
-            {"text": text("answer", answer, blank=False)}
-            if isinstance(answer, str)
-            else {"data": plain_json("answer", answer)}
-        )
-        message = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": [part]}
+        message = _user_message("answer", answer)
         store = await self._store.get()
         return await store.answer(task_id(id), message)
+
+    async def steer_task(self, id: str, message: Any, *, wait: float = 0.0) -> SteerResult:
+        """Say something to an agent while it runs.
+
+        The message is stored and reaches the executor at once, or with the worker's next heartbeat. An agent
+        that listens accepts it and says when it is applied; one that does not refuses it after a few
+        seconds. A message that was not applied when a run is lost is for the next run.
+
+        Parameters
+        ----------
+        message:
+            Text, or anything else JSON can hold (sent as an A2A data part).
+        wait:
+            Seconds to wait for it to be applied or refused; 0 returns as soon as it is stored.
+
+        Returns
+        -------
+        SteerResult
+            How far it has come: `state` is ``sent``, ``accepted``, ``applied`` or ``refused``, `reason` says
+            why it was refused.
+
+        Raises
+        ------
+        TaskNotFoundError
+            There is no such task.
+        TaskConflictError
+            The task is not running: submit it, answer it or retry it instead.
+        InvalidTaskError
+            The message cannot be stored.
+
+        Example
+        -------
+        >>> result = await client.steer_task(id, "keep it short", wait=10)  # doctest: +SKIP
+        >>> result.state  # doctest: +SKIP
+        'applied'
+        """
+        sent = _user_message("message", message)
+        store = await self._store.get()
+        id = task_id(id)
+        after = await store.steer(id, sent)
+        result = SteerResult(sent["messageId"], "sent")
+        if wait <= 0:
+            return result
+        return await follow_steering(store, id, result, after=after, timeout=wait)
+
+
+def _user_message(name: str, content: Any) -> dict[str, Any]:
+    """An A2A message of text, or of anything else JSON can hold; raises InvalidTaskError naming `name`."""
+    part = (
+        {"text": text(name, content, blank=False)}
+        if isinstance(content, str)
+        else {"data": plain_json(name, content)}
+    )
+    return {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": [part]}

@@ -46,6 +46,9 @@ class EventType(StrEnum):
     LOST = "task_lost"
     CANCEL_REQUESTED = "task_cancel_requested"
     MESSAGE_RECEIVED = "message_received"
+    STEER_ACCEPTED = "steer_accepted"
+    STEER_APPLIED = "steer_applied"
+    STEER_REFUSED = "steer_refused"
 
 
 #: How one run of a task ended, as `finish_todos` takes it.

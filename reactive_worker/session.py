@@ -30,6 +30,7 @@ from reactive_worker.models import (
 from reactive_worker.registry import Registry
 from reactive_worker.settings import Settings
 from reactive_worker.spool import Spool
+from reactive_worker.steering_feed import SteeringFeed
 from reactive_worker.store.lease import LeaseKeeper, LeaseNews
 from reactive_worker.store.push import PushChannel
 from reactive_worker.store.store import TodoStore
@@ -94,6 +95,7 @@ class Session:
         self._returning: asyncio.Task[None] | None = None
         self._registering: asyncio.Task[None] | None = None
         self._runner = self._make_runner()
+        self._steering = SteeringFeed(store, plan.id, self._runner.find)
         self.pipeline = self._make_pipeline()
         self._push = self._make_push()
         self._lease = self._make_lease()
@@ -260,6 +262,8 @@ class Session:
             result = await self._store.claim(self.plan.id, [candidate.id for candidate in offered], want)
             for todo in result.claimed:
                 self.registry.hold(todo)
+            # What was said to a run that was lost is for the next one.
+            self._steering.fetch([(todo.id, todo.attempt) for todo in result.claimed if todo.attempt > 1])
         except WorkerExpiredError:
             # After an outage every lease has run out; a heartbeat renews ours if nobody has swept yet.
             self._lease.beat_now()
@@ -342,6 +346,8 @@ class Session:
             run = self._runner.find(id)
             if run is not None:
                 run.cancel("cancelled by request")
+        held = [self.registry.get(id) for id in news.steer]
+        self._steering.fetch([(each.todo.id, each.todo.attempt) for each in held if each is not None])
         # Ended runs are left alone: their end was stored after the heartbeat was sampled.
         self._stop_lost(news.lost)
         self._check_idle()
@@ -468,6 +474,7 @@ class Session:
             doing.cancel()
 
     async def _leave(self) -> None:
+        self._steering.stop()
         if self._recovery is not None:
             self._recovery.cancel()
         for task in (self._registering, self._returning):

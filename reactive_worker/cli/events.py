@@ -27,6 +27,9 @@ _STYLE = {
     "task_input_required": "magenta",
     "task_auth_required": "magenta",
     "message_received": "cyan",
+    "steer_accepted": "cyan",
+    "steer_applied": "cyan",
+    "steer_refused": "red",
 }
 
 

@@ -1,4 +1,4 @@
-"""`submit`, `tasks`, `task`, `cancel`, `retry`, `answer`: what a client does, from the shell."""
+"""`submit`, `tasks`, `task`, `cancel`, `retry`, `answer`, `steer`: what a client does, from the shell."""
 
 from __future__ import annotations
 
@@ -48,6 +48,21 @@ def add(commands: Commands) -> None:
     answer.add_argument("text", metavar="TEXT", nargs="?", help="the answer; - reads standard input")
     answer.add_argument("--data", metavar="JSON", help="answer with JSON instead of text; @FILE reads a file")
     add_connection(answer)
+
+    steer = add_command(
+        commands,
+        "steer",
+        _steer,
+        "say something to an agent while it runs",
+        epilog="The exit code is 1 when it was refused. Applied later than --wait is no failure.",
+    )
+    steer.add_argument("id", metavar="ID")
+    steer.add_argument("text", metavar="TEXT", nargs="?", help="what to say; - reads standard input")
+    steer.add_argument("--data", metavar="JSON", help="say JSON instead of text; @FILE reads a file")
+    steer.add_argument(
+        "--wait", type=float, default=10.0, metavar="SECONDS", help="for it to be applied or refused (10)"
+    )
+    add_connection(steer)
 
 
 def _add_submit(commands: Commands) -> None:
@@ -300,12 +315,29 @@ def _retry(args: argparse.Namespace, console: Console) -> int:
 
 
 def _answer(args: argparse.Namespace, console: Console) -> int:
+    content = _content(args)
+    args.ids = [args.id]
+    return _each(args, console, lambda client, id: client.answer_task(id, content))
+
+
+def _steer(args: argparse.Namespace, console: Console) -> int:
+    content = _content(args)
+
+    async def work(client: TaskClient) -> int:
+        result = await client.steer_task(args.id, content, wait=args.wait)
+        console.emit({"id": args.id, "message_id": result.id, "state": result.state, "reason": result.reason})
+        console.say(f"{args.id}  {result.state}{f': {result.reason}' if result.reason else ''}")
+        return 1 if result.state == "refused" else 0
+
+    return run_with_client(args, work)
+
+
+def _content(args: argparse.Namespace) -> Any:
     if (args.text is None) == (args.data is None):
         raise ConfigurationError("give either a TEXT or --data JSON")
-    reply = sys.stdin.read() if args.text == "-" else args.text
-    args.ids = [args.id]
-    content = _json("--data", args.data) if reply is None else reply
-    return _each(args, console, lambda client, id: client.answer_task(id, content))
+    if args.data is not None:
+        return _json("--data", args.data)
+    return sys.stdin.read() if args.text == "-" else args.text
 
 
 def todo_json(todo: Todo) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol, Self
 
 from a2a.auth.user import User
@@ -13,6 +13,7 @@ from a2a.server.context import ServerCallContext
 from a2a.types import Message, SendMessageRequest, Task
 
 from reactive_worker.execution.conversation import Conversation, RunReason, ids_of, request_of
+from reactive_worker.execution.steering import Steering, SteerMessage
 from reactive_worker.models import Todo
 
 
@@ -69,6 +70,7 @@ class TodoRequestContext(RequestContext):
     ) -> None:
         self._todo = todo
         self._stop = threading.Event()
+        self._steering = Steering()
         task_id, context_id = ids_of(todo)
         private = _private_request(todo, message, request)
         super().__init__(
@@ -115,6 +117,24 @@ class TodoRequestContext(RequestContext):
         Where an executor keeps what its next run must know: publish a status update with ``metadata``.
         """
         return self.call_context.state.get("task_metadata") or {}
+
+    def steering(self) -> AsyncIterator[SteerMessage]:
+        """Messages people send to this agent while it runs (`TaskClient.steer_task`).
+
+        Taking the iterator offers it: from then on a message is accepted, before it waits a few seconds and
+        is refused. A message counts as applied when the next one is asked for, or the run ends well. The
+        iterator ends with the run. Take it once, on the event loop.
+
+        Example
+        -------
+        >>> async for message in context.steering():  # doctest: +SKIP
+        ...     plan.revise(message.text)
+        """
+        return self._steering.offer()
+
+    def attach(self, steering: Steering) -> None:
+        """Say where messages come from. The runner calls this."""
+        self._steering = steering
 
     @property
     def stop_requested(self) -> bool:

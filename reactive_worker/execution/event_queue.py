@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -18,7 +18,7 @@ from reactive_worker.execution.conversation import Conversation, new_conversatio
 from reactive_worker.execution.ledger import Stopping
 from reactive_worker.execution.turn import Limits, Turn
 from reactive_worker.execution.wire import Event
-from reactive_worker.models import Outcome, Todo, TodoEvent
+from reactive_worker.models import EventType, Outcome, Todo, TodoEvent
 
 # An executor that publishes in a tight loop never lets anything else run, because recording does not wait.
 # Letting go of the loop now and then costs nothing and keeps the sink's 20 ms timer honest.
@@ -129,6 +129,13 @@ class TodoEventQueue(EventQueue):
         """The run is being stopped: from now on FAILED and CANCELED mean the stop."""
         with self._lock:
             self.turn.ledger.stopping = stopping
+
+    def note(self, event_type: EventType, data: Mapping[str, Any], text: str | None) -> None:
+        """Record an event of the worker's own; nothing once the run has ended or is lost."""
+        with self._lock:
+            if self._lost is None:
+                self.turn.ledger.note(event_type, data, text)
+        self._drain()
 
     def returned(self) -> None:
         """`execute()` returned."""

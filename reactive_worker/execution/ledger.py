@@ -50,6 +50,8 @@ class Ledger:
         #: None until the run has ended; then it is final.
         self.outcome: Outcome | None = None
         self.stopping: Stopping | None = None
+        #: Called before the last event is recorded: what has to stand before it is noted then.
+        self.before_end: Callable[[Outcome], None] = lambda outcome: None
         self._todo = todo
         self._ids = ids_of(todo)
         self._record = record
@@ -86,6 +88,11 @@ class Ledger:
         self._parked_recorded = False
         text = wire.text_of(event.status.message.parts)
         self._parked = self._event(event_type, data, text, state=event.status.state)
+
+    def note(self, event_type: EventType, data: Mapping[str, Any], text: str | None) -> None:
+        """Record an event of the worker's own, which says nothing about the task's state."""
+        if self.outcome is None:
+            self._record(self._event(event_type, data, text, state=None))
 
     def flush(self) -> None:
         """Record a status that was held back: something came after it."""
@@ -207,6 +214,7 @@ class Ledger:
 
     def _end(self, event: TodoEvent, outcome: Outcome) -> None:
         self.flush()
+        self.before_end(outcome)
         self.outcome = outcome
         self._record(replace(event, outcome=outcome))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor, RequestContext
@@ -18,7 +18,8 @@ from reactive_worker.execution.ledger import Stopping
 from reactive_worker.execution.outcome import outcome_of_exception
 from reactive_worker.execution.run_settings import SILENT, RunSettings, Stop
 from reactive_worker.execution.sanitise import describe
-from reactive_worker.models import Outcome, Todo, TodoEvent
+from reactive_worker.execution.steering import Steering, SteerMessage, noted
+from reactive_worker.models import EventType, Outcome, Todo, TodoEvent
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class TaskRun:
         self._context: RequestContext | None = None
         self._executor: AgentExecutor | None = None
         self._body: asyncio.Task[BaseException | None] | None = None
+        self._steering = Steering(noted(self._note))
         self._task = self._loop.create_task(self._drive(), name=f"run {todo.id}#{todo.attempt}")
 
     @property
@@ -93,6 +95,11 @@ class TaskRun:
         """The worker is stopping: stop, store nothing; the caller hands the row back."""
         self._request("released")
 
+    def steer(self, messages: Collection[SteerMessage]) -> None:
+        """Hand messages to the executor, or refuse them if it does not listen."""
+        if self.outcome is None and self._stop is None:
+            self._steering.deliver(messages)
+
     def hurry(self) -> None:
         """End the grace period of a stopped executor now: what has not ended is left behind."""
         self._hurried.set()
@@ -122,6 +129,7 @@ class TaskRun:
             if queue.turn.implicit_task:
                 self._settings.note_implicit_task(self.todo.agent_type)
         finally:
+            self._steering.close()
             # Also when the loop is being torn down around us.
             if self._body is not None and not self._body.done():
                 self._body.cancel()
@@ -152,6 +160,8 @@ class TaskRun:
         )
         if self._stopping is not None:
             queue.stopping(self._stopping)
+        ledger = queue.turn.ledger
+        ledger.before_end = lambda outcome: self._steering.conclude(outcome.kind, noted(ledger.note))
         return queue
 
     def _prepare(self, queue: TodoEventQueue, conversation: Conversation) -> bool:
@@ -168,6 +178,8 @@ class TaskRun:
             self._fail(queue, error)
             return False
         self._tell_metadata(self._context, conversation)
+        if isinstance(self._context, TodoRequestContext):
+            self._context.attach(self._steering)
         if self._stop is not None:
             self._tell_threads()
         return True
@@ -280,6 +292,10 @@ class TaskRun:
                 )
         self._tell_threads()
         self._wake.set()
+
+    def _note(self, event_type: EventType, data: Mapping[str, Any], text: str | None) -> None:
+        if self._queue is not None:
+            self._queue.note(event_type, data, text)
 
     @staticmethod
     def _tell_metadata(context: RequestContext, conversation: Conversation) -> None:

@@ -50,6 +50,8 @@ class LeaseNews:
     #: The database's time when it answered.
     now: datetime | None = None
     desired_state: str = "running"
+    #: Tasks to which messages wait to be read.
+    steer: tuple[str, ...] = ()
 
 
 class LeaseKeeper:
@@ -192,6 +194,7 @@ class LeaseKeeper:
                 next_lease_end=_time(data.get("next_lease_end")),
                 now=_time(data.get("now")),
                 desired_state=str(data.get("desired_state") or "running"),
+                steer=tuple(str(id) for id in data.get("steer") or ()),
             )
         )
         return self._heartbeat

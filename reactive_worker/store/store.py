@@ -124,6 +124,14 @@ class TodoStore:
             await self.connection.rpc("answer_todo", {"p_id": id, "p_message": dict(message)})
         )
 
+    async def steer(self, id: str, message: Mapping[str, Any]) -> int:
+        """Store a message to a running task and wake its worker; what becomes of it is said after this seq.
+
+        Raises TaskNotFoundError, TaskConflictError.
+        """
+        answer = await self.connection.rpc("steer_todo", {"p_id": id, "p_message": dict(message)})
+        return int(answer["seq"])
+
     async def stats(self, agent_type: str | None = None) -> dict[str, Any]:
         """The monitor's figures, in one query."""
         return cast("dict[str, Any]", await self.connection.rpc("todo_stats", {"p_agent_type": agent_type}))
@@ -230,6 +238,12 @@ class TodoStore:
         """Hand rows back unharmed: pending again, no failure counted."""
         items = [{"id": id, "attempt": attempt} for id, attempt in runs]
         await self.connection.rpc("release_todos", {"p_worker_id": worker_id, "p_items": items})
+
+    async def read_steering(self, worker_id: str, runs: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+        """Messages to these runs that wait to be applied; of runs that are still this worker's."""
+        items = [{"id": id, "attempt": attempt} for id, attempt in runs]
+        answer = await self.connection.rpc("read_steering", {"p_worker_id": worker_id, "p_runs": items})
+        return cast("list[dict[str, Any]]", answer["messages"])
 
     async def touch_probe(self, worker_id: str) -> str:
         """Write the sonar's probe; returns its `probe_at` as Realtime will render it."""

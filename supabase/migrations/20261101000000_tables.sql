@@ -23,10 +23,11 @@
 --   from then on every way back to pending or to input_required leads to cancelled instead.
 --
 -- WHO CALLS WHAT
---   clients   submit_todos, cancel_todo, retry_todo, answer_todo. They read todolist and events under row level
---             security, may insert the columns a client may choose, and write nothing else.
+--   clients   submit_todos, cancel_todo, retry_todo, answer_todo, steer_todo. They read todolist and events under row
+--             level security, may insert the columns a client may choose, and write nothing else.
 --   workers   register_worker, heartbeat_worker, unregister_worker; sweep_todos to learn what is due, claim_todos to
---             own it; append_events while it runs; finish_todos or release_todos to let go; touch_probe.
+--             own it; append_events while it runs; finish_todos or release_todos to let go; touch_probe;
+--             read_steering for what people say to a running agent (table steering, see its own file).
 --   people    todo_stats, list_workers, set_worker_state.
 --   Every function is one transaction, takes and returns batches, and returns one jsonb: PostgREST cuts off
 --   result sets at `max_rows` without a word, but never a single value.

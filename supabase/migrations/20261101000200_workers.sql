@@ -149,7 +149,9 @@ begin
     'next_lease_end', (select min(w.lease_until) from public.workers w where w.id <> p_worker_id),
     'known', v_known, 'now', v_now, 'lease_until', case when v_known then v_lease_until end,
     'desired_state', (select m.desired_state from public.worker_mailbox m where m.worker_id = p_worker_id),
-    'cancel', v_cancel, 'lost', v_lost);
+    'cancel', v_cancel, 'lost', v_lost,
+    -- Whose messages wait to be read: the worker asks read_steering for them.
+    'steer', reactive_worker_private.steered(p_in_flight));
 end
 $$;
 

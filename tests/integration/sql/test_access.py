@@ -11,10 +11,17 @@ from reactive_worker.local.project import find_project
 from reactive_worker.testing.database import Database
 from tests.integration.sql.calling import Caller, Refused, result
 
-TABLES = ("todolist", "events", "workers", "worker_mailbox")
+TABLES = ("todolist", "events", "workers", "worker_mailbox", "steering")
 
 ANYBODY = {"reactive_worker_schema_version"}
-USERS = ANYBODY | {"reactive_worker_now", "submit_todos", "cancel_todo", "retry_todo", "answer_todo"}
+USERS = ANYBODY | {
+    "reactive_worker_now",
+    "submit_todos",
+    "cancel_todo",
+    "retry_todo",
+    "answer_todo",
+    "steer_todo",
+}
 #: Run with their owner's rights, so that a worker needs none on the tables.
 WORKING = {
     "register_worker",
@@ -26,6 +33,7 @@ WORKING = {
     "append_events",
     "finish_todos",
     "release_todos",
+    "read_steering",
 }
 WORKERS = ANYBODY | WORKING | {"push_ways"}
 EVERYTHING = USERS | WORKERS | {"set_worker_state", "list_workers", "todo_stats"}
@@ -95,7 +103,12 @@ async def test_every_function_is_granted_by_name_and_to_nobody_else(service: Cal
         f"select proname from ({FUNCTIONS}) f where nspname <> 'public' and prosecdef"
         " and has_function_privilege('authenticated', oid, 'execute')"
     )
-    assert {row["proname"] for row in inner} == {"cancel_todo", "retry_todo", "answer_todo"}
+    assert {row["proname"] for row in inner} == {
+        "cancel_todo",
+        "retry_todo",
+        "answer_todo",
+        "steer_todo",
+    }
 
 
 async def test_no_function_trusts_the_search_path(service: Caller) -> None:
@@ -112,7 +125,7 @@ async def test_every_table_is_closed_by_default(service: Caller) -> None:
     assert {row["relname"] for row in rows if row["relrowsecurity"]} == set(TABLES)
     for role, wanted in (
         ("anon", set()),
-        ("authenticated", {("todolist", "select"), ("events", "select")}),
+        ("authenticated", {("todolist", "select"), ("events", "select"), ("steering", "select")}),
         ("reactive_worker", {("events", "select"), ("worker_mailbox", "select")}),
         (
             "service_role",
