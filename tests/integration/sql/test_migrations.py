@@ -114,7 +114,7 @@ def test_the_publication_is_completed_whatever_is_there(pg_cluster: Cluster, pub
                 "select tablename from pg_publication_tables where pubname = 'supabase_realtime'"
                 " and schemaname = 'public' order by 1"
             ).fetchall()
-        wanted = sorted([*PUBLISHED, "workers"]) if publication == "everything" else PUBLISHED
+        wanted = sorted([*PUBLISHED, "workers", "steering"]) if publication == "everything" else PUBLISHED
         assert [row[0] for row in rows] == wanted
 
 
