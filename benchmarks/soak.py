@@ -197,8 +197,10 @@ class Trouble:
     async def _restart(self) -> None:
         victim = self._victim()
         victim.terminate()
-        if await victim.wait() != 0:
-            raise AssertionError("a worker did not end with exit code 0 on SIGTERM")
+        code = await victim.wait(120)
+        # It may have been started a moment ago, and not yet be listening to signals.
+        if code not in (0, -signal.SIGTERM):
+            raise AssertionError(f"a worker ended with exit code {code} on SIGTERM")
         victim.start()
 
     async def _cut(self) -> None:
@@ -208,9 +210,9 @@ class Trouble:
         self._supabase.faults.phx_close_all()
 
     async def _deaf(self) -> None:
-        self._supabase.faults.deaf = True
+        self._supabase.faults.apply({"deaf": True, "broadcast_deaf": True})
         await self._for_a_while()
-        self._supabase.faults.deaf = False
+        self._supabase.faults.apply({"deaf": False, "broadcast_deaf": False})
 
     async def _refuse(self) -> None:
         self._supabase.faults.rest_status = 503
@@ -324,7 +326,10 @@ async def main() -> int:
                 trouble = Trouble(supabase, fleet, random.Random(options.seed))
                 troubling = asyncio.create_task(trouble.make(until))
                 while not (loading.done() and troubling.done()):
-                    await asyncio.sleep(5)
+                    await asyncio.wait((loading, troubling), timeout=5, return_when=asyncio.FIRST_EXCEPTION)
+                    for task in (loading, troubling):
+                        if task.done():
+                            task.result()
                     await watch.look()
                 submitted = await loading
                 await troubling

@@ -80,8 +80,8 @@ class NewTask:
         if self.available_at is not None:
             row["available_at"] = _moment("available_at", self.available_at)
         if self.idempotency_key is not None:
-            # A B-tree entry holds at most about 2,700 bytes; 500 characters fit in any script.
-            row["idempotency_key"] = text("idempotency_key", self.idempotency_key, longest=500, blank=False)
+            # As the database has it: 255 characters of any script fit into an index entry.
+            row["idempotency_key"] = text("idempotency_key", self.idempotency_key, longest=255, blank=False)
         if self.context_id is not None:
             row["context_id"] = text("context_id", self.context_id, longest=255, blank=False)
         if self.max_failures is not None:

@@ -19,7 +19,8 @@ class Echo(AgentExecutor):
     """Answers with the prompt; `input_data` may slow it down or make it fail.
 
     ``sleep`` awaits, ``stubborn`` awaits and swallows every cancellation, ``block`` blocks the event loop,
-    ``fail`` raises, ``exit`` ends the process: each once the first half of the artifact was said.
+    ``fail`` raises, ``exit`` ends the process: each once the first half of the artifact was said. ``quiet``
+    completes without saying anything.
     """
 
     def __init__(self, seen: Callable[[RequestContext], None] | None = None) -> None:
@@ -35,6 +36,9 @@ class Echo(AgentExecutor):
             task = new_task_from_user_message(context.message)
             await event_queue.enqueue_event(task)
         updater = TaskUpdater(event_queue, task.id, task.context_id)
+        if "quiet" in data:
+            await updater.complete()
+            return
         text = context.get_user_input()
         half = len(text) // 2
         await updater.add_artifact([new_text_part(text[:half])], artifact_id="answer")

@@ -115,13 +115,8 @@ class Turn:
         if self.outcome is not None:
             self._drop(event)
             return
-        size = event.ByteSize()
-        if size > self._limits.event_bytes:
-            raise EventTooLargeError(
-                f"This {type(event).__name__} has {size} bytes, the limit is {self._limits.event_bytes}: "
-                "publish smaller parts, or store the file and send its url."
-            )
         try:
+            self._check_size(event)
             self._take(wire.copy_of(event))
         except protobuf.Error as error:
             raise EventRefusedError(f"This {type(event).__name__} is nested too deeply: {error}") from error
@@ -255,6 +250,19 @@ class Turn:
         self._total_size = total
 
     # -- small parts -----------------------------------------------------------------------------------------
+
+    def _check_size(self, event: wire.Event) -> None:
+        size, most = event.ByteSize(), self._limits.event_bytes
+        if size > most and isinstance(event, Task):
+            # Executors begin by sending the task as they got it; a long prompt is nothing they say.
+            news = self.ledger.fold.news_in(event)
+            news.status.CopyFrom(event.status)
+            size = news.ByteSize()
+        if size > most:
+            raise EventTooLargeError(
+                f"This {type(event).__name__} has {size} bytes, the limit is {most}: "
+                "publish smaller parts, or store the file and send its url."
+            )
 
     def _set_ids(self, event: wire.Event) -> None:
         """Never write to another task; the row's context is the only one."""

@@ -38,6 +38,9 @@ REFUSED_PAUSE = 60.0
 #: How often the client is looked at from outside, in case it died without calling anybody back.
 WATCH_INTERVAL = 2.0
 
+#: Sleeps between two tries; tests put another clock here, to live through long outages.
+wait = asyncio.sleep
+
 ChangeKind = Literal["INSERT", "UPDATE", "DELETE"]
 
 
@@ -196,7 +199,7 @@ class Link:
             # Full jitter: a whole fleet loses its sockets in the same instant when a server restarts.
             most = BACKOFF_FIRST * 2 ** min(max(failures, self._deaf_times - 1), 10)
             pause = random.uniform(0, min(BACKOFF_MOST, most))
-            await asyncio.sleep(REFUSED_PAUSE * random.uniform(0.5, 1) if self.refusal else pause)
+            await wait(REFUSED_PAUSE * random.uniform(0.5, 1) if self.refusal else pause)
 
     async def _live_once(self) -> None:
         """Build a client, join, and return (or raise) when it is no longer good."""

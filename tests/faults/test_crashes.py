@@ -71,6 +71,7 @@ async def test_5000_tasks_survive_a_worker_killed_every_two_seconds(
     print(f"{kills} kills; {len(again)} tasks ran more than once, each lost with its worker: {dict(runs)}")
 
 
+@pytest.mark.timeout(300)
 async def test_after_a_kill_the_next_worker_starts_within_lease_and_two_seconds(
     local_supabase: Any, tmp_path: Path, fleet: list[WorkerProcess]
 ) -> None:
@@ -139,6 +140,7 @@ async def test_a_loop_stalled_past_the_limit_loses_its_task_and_writes_nothing_m
     assert await broken_logs(db) == []
 
 
+@pytest.mark.timeout(300)
 async def test_a_task_that_kills_its_process_fails_in_the_end_and_its_neighbours_do_not(
     local_supabase: Any, tmp_path: Path, fleet: list[WorkerProcess]
 ) -> None:
@@ -166,6 +168,7 @@ async def test_a_task_that_kills_its_process_fails_in_the_end_and_its_neighbours
     assert await broken_logs(db) == []
 
 
+@pytest.mark.timeout(300)
 async def test_a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice(
     local_supabase: Any, tmp_path: Path, fleet: list[WorkerProcess]
 ) -> None:

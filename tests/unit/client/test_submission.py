@@ -56,7 +56,7 @@ REFUSED = [
     ({"available_at": "tomorrow"}, "available_at must be a datetime, not str"),
     ({"delay": 1, "available_at": datetime(2030, 1, 1, tzinfo=UTC)}, "delay and available_at exclude"),
     ({"idempotency_key": ""}, "idempotency_key must not be empty"),
-    ({"idempotency_key": "k" * 501}, "idempotency_key is longer than 500"),
+    ({"idempotency_key": "k" * 256}, "idempotency_key is longer than 255"),
     ({"context_id": "c" * 256}, "context_id is longer than 255"),
     ({"max_failures": 0}, "max_failures must be between 1"),
     ({"timeout": 0}, "timeout must be between 1"),

@@ -445,6 +445,20 @@ async def test_an_event_that_cannot_be_stored_is_refused_and_the_run_goes_on(eve
 
 
 @virtual_time
+async def test_a_long_prompt_sent_back_as_the_task_counts_for_nothing() -> None:
+    async def execute(context: RequestContext, queue: EventQueue) -> None:
+        assert context.message is not None
+        task = new_task_from_user_message(context.message)
+        await queue.enqueue_event(task)
+        task.history.append(message("y" * 2000))
+        await _raises(queue, task, EventTooLargeError)
+        await updater(queue).complete()
+
+    ran = await run(execute, make_todo(prompt="x" * 5000), limits=Limits(event_bytes=1500))
+    assert ran.types == ["task_completed"]
+
+
+@virtual_time
 async def test_an_uncaught_refusal_is_a_failure_like_any_other() -> None:
     ran = await run(publisher(_nan()))
     assert ran.outcome.kind == "retry"
