@@ -151,7 +151,7 @@ class Core:
         await self.poller.ready()
         self.registry.replace(subscriber, made)
         if self._checking is None:
-            self._checking = asyncio.create_task(self._check_publication(), name="realtime-publication")
+            self._checking = asyncio.create_task(self._watch_publication(), name="realtime-publication")
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """End a channel's subscriptions; with the last one the slot is given up, a little later."""
@@ -170,11 +170,8 @@ class Core:
 
     # -- messages of the database ------------------------------------------------------------------------
 
-    async def enter(self, *, private: bool) -> None:
+    async def enter(self) -> None:
         """A channel begins: from now on messages of the database are streamed, until the last has left.
-
-        A public channel does not wait for that, as on the real server. A private one does: it is there for
-        these messages, and what is sent after its join was answered had better arrive.
 
         Raises
         ------
@@ -184,12 +181,10 @@ class Core:
         self._channels += 1
         try:
             await self._messages_linger.stay()
-            self.messages.start()
-            if private and not await self.messages.wait(self.timings.messages_patience):
-                log.warning("messages of the database are not streamed yet; a join no longer waits for them")
         except BaseException:
             self.leave()
             raise
+        self.messages.start()
 
     def leave(self) -> None:
         """A channel has ended."""
@@ -200,20 +195,28 @@ class Core:
         await self.messages.stop()
         await self.authorizer.close()
 
-    async def _check_publication(self) -> None:
-        """Subscribe everybody anew when the set of published tables has changed."""
+    async def _watch_publication(self) -> None:
         while True:
             await asyncio.sleep(self.timings.publication_check)
             try:
-                async with self._subscriptions.connection() as connection:
-                    found = await published_tables(connection)
+                await self.check_publication()
             except psycopg.OperationalError as error:
                 log.warning("checking the publication failed: %s", error)
-                continue
-            if found != self._published:
-                self._published = found
-                for subscriber in self.registry.subscribers():
-                    subscriber.subscribe()
+
+    async def check_publication(self) -> None:
+        """Subscribe everybody anew when the set of published tables has changed.
+
+        Raises
+        ------
+        psycopg.OperationalError
+            The database is down.
+        """
+        async with self._subscriptions.connection() as connection:
+            found = await published_tables(connection)
+        if found != self._published:
+            self._published = found
+            for subscriber in self.registry.subscribers():
+                subscriber.subscribe()
 
     async def close(self) -> None:
         """Give up the slots and all connections; returns when the database may be dropped."""

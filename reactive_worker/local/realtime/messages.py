@@ -101,6 +101,11 @@ class MessageStream:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="realtime-messages")
 
+    @property
+    def live(self) -> bool:
+        """Whether messages committed from now on will be delivered."""
+        return self._reader.live.is_set()
+
     async def wait(self, seconds: float) -> bool:
         """Wait until messages committed from now on will be delivered; False when they still are not."""
         try:

@@ -100,6 +100,21 @@ class RealtimeServer:
         """How many messages of the database were read from the log and dealt with so far."""
         return self._core.messages.handled
 
+    @property
+    def streams_messages(self) -> bool:
+        """Whether messages of the database that are committed now will be delivered."""
+        return self._core.messages.live
+
+    async def check_publication(self) -> None:
+        """Look now, and not only every minute, whether other tables are published than before.
+
+        Raises
+        ------
+        psycopg.OperationalError
+            The database is down.
+        """
+        await self._core.check_publication()
+
     def routes(self) -> list[BaseRoute]:
         """Everything below ``/realtime/v1``, for a Starlette application."""
         routes: list[BaseRoute] = [WebSocketRoute(f"{PREFIX}/websocket", self.endpoint)]

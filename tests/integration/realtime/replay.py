@@ -25,47 +25,18 @@ from websockets.exceptions import InvalidStatus
 
 from reactive_worker.local.keys import Keys
 from tests.integration.realtime.harness import PATIENCE, Client, Frame, Gateway
+from tests.integration.realtime.omissions import STATEMENTS, Line, complete
 
 TRACES = Path(__file__).parent / "traces"
 U1, U2 = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 #: How long the tokens live that were recorded with 8 seconds.
 SHORT_LIFE = 2
 
-Line = dict[str, Any]
-
-#: Statements the recording names but does not spell out.
-STATEMENTS = {
-    "delete from todolist (leftovers)": "delete from todolist",
-    "50 inserts": "insert into todolist(id, agent_type, priority) select"
-    " ('00000000-0000-0000-0000-' || lpad(to_hex(g + 2), 12, '0'))::uuid, 'x', g"
-    " from generate_series(0, 49) g",
-}
-
-
-#: Rows an earlier recording had left behind.
-LEFTOVERS = {
-    "06_bindings_and_filters": "insert into todolist (id, agent_type) values"
-    " ('339c56ae-741c-4014-ab5a-6a5c999fc558', 'x'), ('39564ebc-6894-412a-bc06-03d42cc68497', 'x')",
-    "07b_one_bad_binding": "insert into types_t (id) values (2), (3), (4), (5), (6), (1)",
-}
-
-
-def _first_joins() -> list[Line]:
-    """The 97 joins that 26_channel_limit leaves out."""
-    made: list[Line] = [{"dir": "note", "connect": "ws://host/?apikey=<jwt:anon>&vsn=1.0.0", "conn": "a"}]
-    for number in range(97):
-        topic, ref = f"realtime:ch{number}", str(number + 1)
-        join = {"topic": topic, "event": "phx_join", "payload": {"config": {}}, "ref": ref, "join_ref": ref}
-        payload = {"response": {"postgres_changes": []}, "status": "ok"}
-        reply = {"event": "phx_reply", "payload": payload, "ref": ref, "topic": topic}
-        made += [{"dir": "out", "conn": "a", "frame": join}, {"dir": "in", "conn": "a", "frame": reply}]
-    return made
-
 
 def load(name: str) -> list[Line]:
     """The lines of a trace, in the order in which their client did things."""
-    lines: list[Line] = _first_joins() if name == "26_channel_limit" else []
-    for line in _read(name):
+    lines: list[Line] = []
+    for line in complete(name, _read(name)):
         position = len(lines)
         if "http" in line:
             # Noted when the answer came; what members received before was already its effect.
@@ -136,7 +107,8 @@ class Player:
         self._result = Replay()
         self._notices: list[str] = []
         self._sent_broadcasts: set[Client] = set()
-        #: Messages of the database nobody will ever hear of.
+        #: The stream of messages was killed and has not come back; nobody ever hears of so many messages.
+        self._killed = False
         self._lost = 0
         database.add_notice_handler(
             lambda notice: self._notices.append(f"{notice.severity}: {notice.message_primary}")
@@ -163,10 +135,14 @@ class Player:
             await self._caught_up()
             if is_sql:
                 await self._broadcasts_taken()
+                sends = not self._killed and "realtime.send" in json.dumps(line)
+                if sends:
+                    await self._stream_open()
                 # Statements with nothing heard in between were so close that one poll saw them all.
                 held = self._hold()
                 self._run(line)
-                await self._messages_sent()
+                if sends:
+                    await self._messages_sent()
             else:
                 await self._step(conn, line)
         await self._caught_up()
@@ -179,8 +155,15 @@ class Player:
     async def _broadcasts_taken(self) -> None:
         """Wait until the server has dealt with what members sent, also where nothing is to be heard of it."""
         for client in self._sent_broadcasts:
-            await client.barrier()
+            if client.close_code is None:
+                await client.barrier()
         self._sent_broadcasts.clear()
+
+    async def _stream_open(self) -> None:
+        """Wait until messages of the database are streamed: a public channel does not wait for that."""
+        server = self._gateway.server
+        assert server is not None
+        await _until(lambda: server.streams_messages, "messages of the database are not streamed")
 
     async def _messages_sent(self) -> None:
         """Wait until all messages stored by now have passed, also by those who are not there yet."""
@@ -188,10 +171,8 @@ class Player:
         assert server is not None
         row = self._database.execute("select count(*) from realtime.messages").fetchone()
         assert row is not None
-        deadline = time.monotonic() + PATIENCE
-        while server.messages_handled < row[0] - self._lost:
-            assert time.monotonic() < deadline, "messages of the database do not come"
-            await asyncio.sleep(0.001)
+        expected = row[0] - self._lost
+        await _until(lambda: server.messages_handled >= expected, "messages of the database do not come")
 
     def _hold(self) -> bool:
         self._gateway.faults.idle_interval = 3600
@@ -254,8 +235,23 @@ class Player:
             await self._clients["a"].connection.send("x" * 5_000_001)
         elif "http" in line:
             await self._http(line)
+        elif "SIGTERM" in line or "publication_check" in line or "streams_again" in line:
+            await self._server_side(line)
         elif "server_notices" in line:
             assert self._notices == line["server_notices"]
+
+    async def _server_side(self, line: Line) -> None:
+        server = self._gateway.server
+        assert server is not None
+        if "SIGTERM" in line:
+            stopping = asyncio.run_coroutine_threadsafe(server.stop(), self._gateway.loop)
+            await asyncio.wrap_future(stopping)
+        elif "publication_check" in line:
+            checking = asyncio.run_coroutine_threadsafe(server.check_publication(), self._gateway.loop)
+            await asyncio.wrap_future(checking)
+        else:
+            self._killed, self._lost = False, line["streams_again"]
+            await self._stream_open()
 
     async def _connect(self, conn: str, line: Line) -> None:
         url = urlsplit(self._real(line["connect"]))
@@ -299,9 +295,17 @@ class Player:
         statements = [STATEMENTS.get(statement, statement) for statement in statements]
         self._result.statements += statements
         self._notices.clear()
+        self._killed = self._killed or "pg_terminate_backend" in statements[0]
         with self._database.transaction():
             for statement in statements:
                 self._database.execute(statement)
+
+
+async def _until(condition: Callable[[], bool], problem: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, problem
+        await asyncio.sleep(0.001)
 
 
 def _large(what: str, version: str) -> str:
