@@ -90,30 +90,29 @@ class Authorizer:
         AuthorizationError
             The database is down, a policy fails, or there is no partition for today's messages.
         """
-        ids = [uuid.uuid4() for _ in _EXTENSIONS]
         try:
-            async with (
-                self._database.connection() as connection,
-                connection.transaction(force_rollback=True),
-                connection.pipeline(),
-            ):
-                if not await self._is_api_role(connection, asker):
-                    return NOTHING
-                await connection.execute(
-                    "insert into realtime.messages (id, topic, extension)"
-                    " select i, %s, e from unnest(%s::uuid[], %s::text[]) as probe (i, e)",
-                    (asker.topic, ids, list(_EXTENSIONS)),
-                )
-                await self._become(connection, asker)
-                cursor = await connection.execute(
-                    "select id from realtime.messages where topic = %s and id = any (%s)", (asker.topic, ids)
-                )
-                seen = {row[0] for row in await cursor.fetchall()}
+            return await self._database.run(lambda connection: self._reads(connection, asker))
         except psycopg.errors.InsufficientPrivilege:
             # The role may not read the table at all.
             return NOTHING
         except psycopg.Error as error:
             raise _problem(error, asker) from error
+
+    async def _reads(self, connection: AnyConnection, asker: Asker) -> Rights:
+        ids = [uuid.uuid4() for _ in _EXTENSIONS]
+        async with connection.transaction(force_rollback=True), connection.pipeline():
+            if not await self._is_api_role(connection, asker):
+                return NOTHING
+            await connection.execute(
+                "insert into realtime.messages (id, topic, extension)"
+                " select i, %s, e from unnest(%s::uuid[], %s::text[]) as probe (i, e)",
+                (asker.topic, ids, list(_EXTENSIONS)),
+            )
+            await self._become(connection, asker)
+            cursor = await connection.execute(
+                "select id from realtime.messages where topic = %s and id = any (%s)", (asker.topic, ids)
+            )
+            seen = {row[0] for row in await cursor.fetchall()}
         return Rights(*(found in seen for found in ids))
 
     async def writes(self, asker: Asker) -> Rights:
@@ -125,17 +124,17 @@ class Authorizer:
             As for `reads`.
         """
         try:
-            async with (
-                self._database.connection() as connection,
-                connection.transaction(force_rollback=True),
-            ):
-                if not await self._is_api_role(connection, asker):
-                    return NOTHING
-                await self._become(connection, asker)
-                broadcast = await self._may_insert(connection, asker.topic, "broadcast")
-                presence = await self._may_insert(connection, asker.topic, "presence")
+            return await self._database.run(lambda connection: self._writes(connection, asker))
         except psycopg.Error as error:
             raise _problem(error, asker) from error
+
+    async def _writes(self, connection: AnyConnection, asker: Asker) -> Rights:
+        async with connection.transaction(force_rollback=True):
+            if not await self._is_api_role(connection, asker):
+                return NOTHING
+            await self._become(connection, asker)
+            broadcast = await self._may_insert(connection, asker.topic, "broadcast")
+            presence = await self._may_insert(connection, asker.topic, "presence")
         return Rights(broadcast, presence)
 
     async def _may_insert(self, connection: AnyConnection, topic: str, extension: str) -> bool:

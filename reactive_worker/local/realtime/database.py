@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 #: The API's view of the database: JSON has times in UTC.
 _SESSION = "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres -c search_path=public"
+
+T = TypeVar("T")
 
 AnyConnection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -49,6 +51,34 @@ class Database:
             if self._connection is None or self._connection.closed:
                 self._connection = await self._connect()
             yield self._connection
+
+    async def run(self, work: Callable[[AnyConnection], Awaitable[T]]) -> T:
+        """Do something on the connection that may be done twice; again, should the connection be found dead.
+
+        Parameters
+        ----------
+        work:
+            Called with the connection.
+
+        Returns
+        -------
+        What `work` returns.
+
+        Raises
+        ------
+        psycopg.Error
+            It failed, on a connection that was alive or new.
+        """
+        known = self._connection
+        try:
+            async with self.connection() as connection:
+                return await work(connection)
+        except psycopg.OperationalError as error:
+            if known is None or not known.closed:
+                raise
+            log.debug("%s: the connection was dead, a new one is made: %s", self._name, error)
+        async with self.connection() as connection:
+            return await work(connection)
 
     async def _connect(self) -> AnyConnection:
         # A cancelled attempt would leave its socket open, and PostgreSQL waiting in the middle of the login

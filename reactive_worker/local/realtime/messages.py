@@ -16,7 +16,7 @@ from typing import Any, LiteralString, cast
 from reactive_worker.local.faults import Faults
 from reactive_worker.local.realtime import decode
 from reactive_worker.local.realtime.broadcast import LARGEST_PAYLOAD
-from reactive_worker.local.realtime.database import Database
+from reactive_worker.local.realtime.database import AnyConnection, Database
 from reactive_worker.local.realtime.joins import TOPIC_PREFIX, Replay
 from reactive_worker.local.realtime.log_reader import LogReader
 from reactive_worker.local.realtime.rooms import Room
@@ -183,15 +183,18 @@ class MessageStream:
         psycopg.Error
             The database does not answer.
         """
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                "select id::text, event, payload::text from realtime.messages"
-                " where topic = %s and private and extension = 'broadcast'"
-                " and event is not null and payload is not null"
-                # Times in the table are those of the writer's time zone, which is UTC unless it was changed.
-                " and inserted_at >= (to_timestamp(%s::float8 / 1000) at time zone 'UTC')"
-                " order by inserted_at desc limit %s",
-                (topic, wanted.since, wanted.limit),
-            )
-            rows = await cursor.fetchall()
+        rows = await self._database.run(lambda connection: _newest(connection, topic, wanted))
         return [Replayed(number, event, json.loads(payload)) for number, event, payload in reversed(rows)]
+
+
+async def _newest(connection: AnyConnection, topic: str, wanted: Replay) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(
+        "select id::text, event, payload::text from realtime.messages"
+        " where topic = %s and private and extension = 'broadcast'"
+        " and event is not null and payload is not null"
+        # Times in the table are those of the writer's time zone, which is UTC unless it was changed.
+        " and inserted_at >= (to_timestamp(%s::float8 / 1000) at time zone 'UTC')"
+        " order by inserted_at desc limit %s",
+        (topic, wanted.since, wanted.limit),
+    )
+    return await cursor.fetchall()

@@ -27,20 +27,39 @@ async def _hears_again(client: Client, writer: psycopg.Connection[Any]) -> None:
                 continue
 
 
+async def _hears_messages_again(client: Client, writer: psycopg.Connection[Any]) -> None:
+    """Send until a message is heard, likewise."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            writer.execute("select realtime.send('{}', 'again', 'private')")
+            try:
+                await client.next(lambda frame: frame["event"] == "broadcast", timeout=0.1)
+                return
+            except TimeoutError:
+                continue
+
+
 async def test_killed_backends_are_replaced(gateway: Gateway, writer: psycopg.Connection[Any]) -> None:
     client = await gateway.client()
     await client.listen("realtime:x", TODOLIST)
+    member = await gateway.client()
+    await member.join("realtime:private", private=True)
     killed = writer.execute(
         "select application_name, pg_terminate_backend(pid) from pg_stat_activity"
         " where datname = current_database() and application_name like 'realtime%'"
     ).fetchall()
-    assert ("realtime_changes", True) in killed
+    assert {("realtime_changes", True), ("realtime_messages", True), ("realtime_connect", True)} <= set(
+        killed
+    )
     await _hears_again(client, writer)
+    await _hears_messages_again(member, writer)
+    assert {frame["event"] for frame in member.frames} == {"phx_reply", "broadcast"}
     await client.heartbeat()
     told = [frame["event"] for frame in client.frames if frame["event"] != "postgres_changes"]
     assert told == ["phx_reply", "system", "phx_reply"]
     # And new subscriptions work, on the connection that was killed as well.
     assert (await client.listen("realtime:y", TODOLIST))["payload"]["status"] == "ok"
+    assert (await member.join("realtime:z", private=True))["payload"]["status"] == "ok"
 
 
 async def test_a_restarted_database_is_found_again(tmp_path: Path) -> None:
@@ -53,10 +72,16 @@ async def test_a_restarted_database_is_found_again(tmp_path: Path) -> None:
             connection.execute(TABLES)
         client = await gateway.client()
         await client.listen("realtime:x", TODOLIST)
+        member = await gateway.client()
+        await member.join("realtime:private", private=True)
         port = cluster.port
         cluster.stop()
         # A join while the database is down is answered; its subscription comes when the database does.
         assert (await client.join("realtime:y", TODOLIST))["payload"]["status"] == "ok"
+        # Policies cannot be asked, so nobody is let in on trust.
+        gateway.faults.join_refusal_delay = 0.01
+        refused = await member.join("realtime:other", private=True)
+        assert refused["payload"]["response"]["reason"].startswith("UnableToConnectToProject: ")
         cluster = Cluster(data_dir=tmp_path / "data", port=port)
         cluster.start()
         system = await client.next(lambda frame: frame["event"] == "system")
@@ -64,6 +89,7 @@ async def test_a_restarted_database_is_found_again(tmp_path: Path) -> None:
         with psycopg.connect(cluster.admin_dsn(), autocommit=True) as connection:
             connection.execute("set search_path = public")
             await _hears_again(client, connection)
+            await _hears_messages_again(member, connection)
     finally:
         await gateway.disconnect()
         await asyncio.to_thread(gateway.stop)

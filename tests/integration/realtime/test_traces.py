@@ -7,12 +7,12 @@ Not replayed, as frames are not what they show:
 
 ====================================  ========================================================================
 05_idle_close                         a minute of silence: test_sockets, with a shorter limit
-19_message_rate_limit                 a flood it only summarises: tests/unit/test_realtime_rates.py compares what
-                                      is lost and when, test_broadcast the frames
+19_message_rate_limit                 a flood it only summarises: tests/unit/test_realtime_rates.py compares
+                                      what is lost and when, test_broadcast the frames
 19b_postgres_changes_rate_limit       changes are not limited by the embedded server
 20_latency, 20b                       results only, no frames: benchmarks/
-23_database_faults                    how long nothing is heard after a fault is a matter of chance: test_outage;
-                                      its part on messages is 25
+23_database_faults                    how long nothing is heard after a fault is a matter of chance:
+                                      test_outage; its part on messages is 25
 ====================================  ========================================================================
 """
 
