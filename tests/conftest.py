@@ -22,3 +22,20 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(_PREFIXES) and name not in _KEPT:
             monkeypatch.delenv(name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of tests/conformance: which Supabase it runs against, by default the embedded one.
+
+    The variables are the suite's own: it writes, so SUPABASE_URL of some project must not lead it there.
+    """
+    group = parser.getgroup("conformance", "the Supabase that tests/conformance runs against")
+    for option, text in (
+        ("--supabase-url", "URL of a Supabase; without it the embedded one is used"),
+        ("--supabase-service-key", "its service_role (or secret) key"),
+        ("--supabase-anon-key", "its anon (or publishable) key"),
+        ("--supabase-jwt-secret", "secret that signs users' tokens; default on loopback: the CLI's"),
+        ("--db-url", "connection string of the role postgres; default on loopback: the CLI's"),
+    ):
+        variable = "CONFORMANCE_" + option.removeprefix("--").replace("-", "_").upper()
+        group.addoption(option, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from reactive_worker.local.json_text import read_json
 from reactive_worker.local.rest.errors import ApiError, bad_range, header_text
-from reactive_worker.local.rest.preferences import Media, Preferences
+from reactive_worker.local.rest.preferences import JSON, Media, Preferences
 from reactive_worker.local.rest.session import Row
 
 
@@ -119,4 +119,4 @@ def _response_headers(text: str | None) -> list[tuple[str, str]]:
 
 def error_response(error: ApiError) -> Response:
     """The answer to a request that failed."""
-    return JSONResponse(error.body, error.status, error.headers)
+    return JSONResponse(error.body, error.status, error.headers, f"{JSON}; charset=utf-8")

@@ -1,0 +1,26 @@
+"""The REST cases of supabase-js; each case of the program is a test of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.javascript import Reports, names_in, started
+from tests.conformance.target import Target
+
+pytestmark = pytest.mark.node
+
+
+@pytest.fixture(scope="module")
+def reports(target: Target) -> Reports:
+    """What the program said of its cases."""
+    target.refill()
+    return started("rest.mjs", target)
+
+
+@pytest.mark.parametrize("name", names_in("rest.mjs"))
+def test_rest(reports: Reports, name: str) -> None:
+    reports.judge(name)
+
+
+def test_every_case_was_run_once(reports: Reports) -> None:
+    assert sorted(reports.names) == sorted(names_in("rest.mjs"))
