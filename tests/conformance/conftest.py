@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from supabase import Client, create_client
 from reactive_worker.local.gateway import Gateway
 from reactive_worker.local.postgres import Cluster
 from reactive_worker.local.project import find_project
+from tests.conformance.listening import Clients
 from tests.conformance.target import Target, given, prepared
 
 
@@ -131,6 +132,19 @@ def fresh(world: World) -> World:
     """The clients, for a case that writes."""
     world.changed = True
     return world
+
+
+@pytest.fixture
+async def clients(target: Target, fresh: World) -> AsyncGenerator[Clients]:
+    """Makes clients."""
+    made = Clients(target)
+    if target.embedded is not None:
+        # Five seconds on the real server.
+        target.embedded.faults.join_refusal_delay = 0.05
+    yield made
+    await made.close()
+    if target.embedded is not None:
+        target.embedded.faults.reset()
 
 
 Build = Callable[[World], Any]

@@ -3,6 +3,12 @@ declare
   one text;
 begin
   for one in
+    select format('drop policy %I on realtime.messages', policyname) from pg_policies
+    where schemaname = 'realtime' and tablename = 'messages' and starts_with(policyname, 'rwc_')
+  loop
+    execute one;
+  end loop;
+  for one in
     select format('drop function if exists %s cascade', oid::regprocedure) from pg_proc
     where pronamespace = 'public'::regnamespace and starts_with(proname, 'rwc_')
   loop

@@ -92,6 +92,23 @@ create function rwc_teapot() returns text language sql as $$
 $$;
 create function rwc_private() returns int language sql stable as 'select 1';
 
+-- Broadcasts from the database, and a private topic for each user.
+create function rwc_send(topic text, event text, payload jsonb, private boolean) returns void
+  language sql volatile as 'select realtime.send(payload, event, topic, private)';
+create table rwc_told (id int primary key, body text);
+grant all on rwc_told to service_role;
+create function rwc_tell() returns trigger language plpgsql security definer set search_path = '' as $$
+begin
+  perform realtime.broadcast_changes('rwc_told', tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+  return null;
+end
+$$;
+create trigger rwc_tell after insert or update or delete on rwc_told for each row execute function rwc_tell();
+create policy rwc_read on realtime.messages for select to authenticated
+  using ((select realtime.topic()) = 'rwc_of_' || (select auth.uid()));
+create policy rwc_write on realtime.messages for insert to authenticated
+  with check ((select realtime.topic()) = 'rwc_of_' || (select auth.uid()));
+
 do $grants$
 declare
   one regprocedure;

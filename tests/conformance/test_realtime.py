@@ -2,108 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from realtime import AsyncRealtimeChannel, RealtimeSubscribeStates
-from supabase import AsyncClient, acreate_client
+from realtime import AsyncRealtimeChannel
 
-from tests.conformance.conftest import World
+from tests.conformance.listening import CLOSED, ERROR, SUBSCRIBED, Clients, Heard
 from tests.conformance.target import ADA, BOB, Target
-
-#: Seconds that what must come may take; a hosted project is slower than the embedded one.
-PATIENCE = 20.0
-SUBSCRIBED, CLOSED, ERROR = (
-    RealtimeSubscribeStates.SUBSCRIBED,
-    RealtimeSubscribeStates.CLOSED,
-    RealtimeSubscribeStates.CHANNEL_ERROR,
-)
-
-
-class Heard:
-    """What a channel has said, in order."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Any] = asyncio.Queue()
-
-    async def next(self) -> Any:
-        async with asyncio.timeout(PATIENCE):
-            return await self.queue.get()
-
-    def put(self, *what: Any) -> None:
-        self.queue.put_nowait(what[0] if len(what) == 1 else what)
-
-
-class Clients:
-    """Async clients that are closed after the test."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self._made: list[AsyncClient] = []
-
-    async def client(self, key: str | None = None, token: str | None = None) -> AsyncClient:
-        client = await acreate_client(self.target.url, key or self.target.service_key)
-        self._made.append(client)
-        if token is not None:
-            await client.realtime.set_auth(token)
-        return client
-
-    async def subscribe(self, channel: AsyncRealtimeChannel, *, changes: bool = True) -> Heard:
-        """Subscribe, and wait until changes flow if the channel asks for any."""
-        states = Heard()
-        channel.on_system(states.put)
-        await channel.subscribe(states.put)
-        assert (await states.next())[0] == SUBSCRIBED
-        if changes:
-            assert (await states.next()).message == "Subscribed to PostgreSQL"
-        return states
-
-    async def changes(
-        self,
-        table: str,
-        event: str = "*",
-        *,
-        key: str | None = None,
-        token: str | None = None,
-        **binding: Any,
-    ) -> Heard:
-        """Subscribe to one table's changes."""
-        heard = Heard()
-        client = await self.client(key, token)
-        channel = client.channel(f"changes-{len(self._made)}")
-        channel.on_postgres_changes(
-            event, heard.put, table=self.target.name(table), schema="public", **binding
-        )  # type: ignore[arg-type]
-        await self.subscribe(channel)
-        return heard
-
-    async def close(self) -> None:
-        for client in self._made:
-            await client.realtime.close()
-            await client.postgrest.aclose()
-
-
-@pytest.fixture
-async def clients(target: Target, fresh: World) -> AsyncGenerator[Clients]:
-    """Makes clients."""
-    made = Clients(target)
-    if target.embedded is not None:
-        # Five seconds on the real server.
-        target.embedded.faults.join_refusal_delay = 0.05
-    yield made
-    await made.close()
-    if target.embedded is not None:
-        target.embedded.faults.reset()
 
 
 async def test_an_insert_is_heard_in_full(clients: Clients, target: Target) -> None:
     heard = await clients.changes("jobs", "INSERT")
-    target.sql(
-        """insert into rwc_jobs (kind, n, num, data, tags) values ('a', 5, 1.10, '{"x": [1, null]}', '{p,"q r"}')"""
-    )
+    values = """'a', 5, 1.10, '{"x": [1, null]}', '{p,"q r"}'"""
+    target.sql(f"insert into rwc_jobs (kind, n, num, data, tags) values ({values})")
     change = await heard.next()
     data = change["data"]
     assert (data["type"], data["schema"], data["table"]) == ("INSERT", "public", target.name("jobs"))
