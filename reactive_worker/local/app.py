@@ -1,4 +1,4 @@
-"""The gateway's one door: REST, Realtime and the fault switches behind one port, open to any origin."""
+"""The gateway's one door: REST, storage, Realtime and fault switches behind one port, open to any origin."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from reactive_worker.local.keys import SERVICE_ROLE, KeyRefusedError, Keys
 from reactive_worker.local.limits import Bodies
 
 REST_PREFIX = "/rest/v1"
+STORAGE_PREFIX = "/storage/v1"
 
-_MISSING = {"auth": "sign-in", "storage": "storage", "functions": "edge functions", "graphql": "GraphQL"}
+_MISSING = {"auth": "sign-in", "functions": "edge functions", "graphql": "GraphQL"}
 _METHODS = "GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS,TRACE,CONNECT"
 _EXPOSED = "Content-Range, Content-Profile, Preference-Applied, Proxy-Status, Retry-After"
 
@@ -30,6 +31,8 @@ class LocalApp:
     ----------
     rest:
         Gets everything below ``/rest/v1``, with that prefix removed from the path.
+    storage:
+        Gets everything below ``/storage/v1``, likewise.
     routes:
         Of the Realtime server.
     keys:
@@ -38,8 +41,10 @@ class LocalApp:
         The switches that ``POST /_local/faults`` sets.
     """
 
-    def __init__(self, rest: ASGIApp, routes: Sequence[BaseRoute], keys: Keys, faults: Faults) -> None:
-        self._rest = rest
+    def __init__(
+        self, rest: ASGIApp, storage: ASGIApp, routes: Sequence[BaseRoute], keys: Keys, faults: Faults
+    ) -> None:
+        self._below = {REST_PREFIX: rest, STORAGE_PREFIX: storage}
         self._keys = keys
         self._faults = faults
         self._bodies = Bodies()
@@ -68,10 +73,11 @@ class LocalApp:
             # A whole URL or an asterisk, as for a proxy: no route of ours, but answered like one.
             scope = {**scope, "path": f"/{path}"}
         with self._bodies.limited(scope, receive) as body:
-            if path.startswith(REST_PREFIX) and path[len(REST_PREFIX) :][:1] in ("", "/"):
-                await self._rest({**scope, "path": path[len(REST_PREFIX) :]}, body, answer)
-            else:
-                await self._others(scope, body, answer)
+            for prefix, app in self._below.items():
+                if path.startswith(prefix) and path[len(prefix) :][:1] in ("", "/"):
+                    await app({**scope, "path": path[len(prefix) :]}, body, answer)
+                    return
+            await self._others(scope, body, answer)
 
     def _refusal(self, request: Request) -> Response | None:
         try:

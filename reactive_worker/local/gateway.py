@@ -30,6 +30,7 @@ from reactive_worker.local.realtime.transport import RealtimeProtocol
 from reactive_worker.local.rest.handler import RestApp
 from reactive_worker.local.rest.listen import listen_for_changes
 from reactive_worker.local.rest.session import SessionPool
+from reactive_worker.local.storage.app import StorageApp
 
 _log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class Gateway:
         await realtime.start()
         server = _Server(
             uvicorn.Config(
-                LocalApp(rest, realtime.routes(), self.keys, self.faults),
+                LocalApp(rest, StorageApp(pool, self.keys), realtime.routes(), self.keys, self.faults),
                 # Named, so that limits do not depend on what else is installed.
                 http=PatientProtocol,
                 ws=RealtimeProtocol,

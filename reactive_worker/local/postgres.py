@@ -42,6 +42,7 @@ PORT_TRIES = 5
 _BOOTSTRAP = {
     "auth.users": ("bootstrap.sql",),
     "realtime.messages": ("realtime.sql", "realtime_partitions.sql"),
+    "storage.objects": ("storage/schema.sql",),
 }
 
 
@@ -188,7 +189,7 @@ class Cluster:
                 found = connection.execute("select to_regclass(%s) is not null", [mark]).fetchone()
                 if found is None or not found[0]:
                     for script in scripts:
-                        text = Path(__file__).with_name(script).read_text(encoding="utf-8")
+                        text = (Path(__file__).parent / script).read_text(encoding="utf-8")
                         connection.execute(cast("LiteralString", text), prepare=False)
 
     # -- start-up ----------------------------------------------------------------------------------
