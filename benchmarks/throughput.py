@@ -3,7 +3,7 @@
     python benchmarks/throughput.py [--rows 5000] [--json]
 
 The rows wait before a worker starts, and the executor answers at once, so what is measured is the worker and
-its Supabase: sweep, claim, events, finish. Requests are counted by the gateway, from the first claim to the last
+its Supabase: sweep, claim, events, finish. The gateway counts the requests, from the first claim to the last
 finish; CPU is user and system time of the worker processes over the same span.
 """
 
