@@ -72,36 +72,40 @@ class Settings:
         "Seconds between sweeps while push is not proven",
     )
     sweep_interval: float = _setting(
-        30.0, ("SWEEP_INTERVAL",), "Seconds between sweeps while push is proven healthy"
+        30.0, ("REACTIVE_WORKER_SWEEP_INTERVAL",), "Seconds between sweeps while push is proven healthy"
     )
-    concurrency: int = _setting(10, ("WORKER_CONCURRENCY",), "Tasks run at the same time")
-    lease: float = _setting(30.0, ("WORKER_LEASE",), "Seconds until a silent worker's tasks go to others")
-    heartbeat: float = _setting(10.0, ("WORKER_HEARTBEAT",), "Seconds between renewals of the lease")
+    concurrency: int = _setting(10, ("REACTIVE_WORKER_CONCURRENCY",), "Tasks run at the same time")
+    lease: float = _setting(
+        30.0, ("REACTIVE_WORKER_LEASE",), "Seconds until a silent worker's tasks go to others"
+    )
+    heartbeat: float = _setting(10.0, ("REACTIVE_WORKER_HEARTBEAT",), "Seconds between renewals of the lease")
     drain_timeout: float = _setting(
-        30.0, ("WORKER_DRAIN_TIMEOUT",), "Seconds running tasks get to finish at shutdown"
+        30.0, ("REACTIVE_WORKER_DRAIN_TIMEOUT",), "Seconds running tasks get to finish at shutdown"
     )
     default_timeout: float | None = _setting(
         None,
-        ("WORKER_TASK_TIMEOUT",),
+        ("REACTIVE_WORKER_TASK_TIMEOUT",),
         "Seconds a task may run when its row sets no timeout_seconds; 0 = no limit",
     )
     cancel_grace: float = _setting(
-        10.0, ("WORKER_CANCEL_GRACE",), "Seconds an executor gets to end after it was cancelled"
+        10.0, ("REACTIVE_WORKER_CANCEL_GRACE",), "Seconds an executor gets to end after it was cancelled"
     )
     stall_limit: float = _setting(
-        600.0, ("WORKER_STALL_LIMIT",), "Seconds a blocked event loop keeps its lease; 0 = for ever"
+        600.0, ("REACTIVE_WORKER_STALL_LIMIT",), "Seconds a blocked event loop keeps its lease; 0 = for ever"
     )
     probe_interval: float = _setting(
-        60.0, ("WORKER_PROBE_INTERVAL",), "Seconds between probes of the push channel"
+        60.0, ("REACTIVE_WORKER_PROBE_INTERVAL",), "Seconds between probes of the push channel"
     )
     push: str = _setting(
         "auto",
-        ("WORKER_PUSH",),
+        ("REACTIVE_WORKER_PUSH",),
         "How rows are pushed: broadcast, changes, both, or auto = broadcast where it works, else changes",
     )
-    worker_name: str = _setting("", ("WORKER_NAME",), "Shown in `workers list`; default host name and pid")
+    worker_name: str = _setting(
+        "", ("REACTIVE_WORKER_NAME",), "Shown in `workers list`; default host name and pid"
+    )
     spool: str = _setting(
-        "", ("WORKER_SPOOL",), "Directory for results that could not be delivered at shutdown"
+        "", ("REACTIVE_WORKER_SPOOL",), "Directory for results that could not be delivered at shutdown"
     )
     log_level: str = _setting("INFO", ("LOG_LEVEL",), "DEBUG, INFO, WARNING or ERROR")
 

@@ -66,12 +66,12 @@ async def eventually(
 def worker_settings(supabase: HasSupabase, **options: Any) -> Settings:
     """Settings for a worker on `supabase`; lease 5 s, heartbeat 1 s.
 
-    Independent of the environment, but for ``WORKER_PUSH``: so a whole test run can be made one way.
+    Independent of the environment, but for ``REACTIVE_WORKER_PUSH``: so a whole test run can be made one way.
     """
     values: dict[str, Any] = {
         "url": supabase.api_url,
         "key": supabase.service_role_key,
-        "push": os.environ.get("WORKER_PUSH", "auto"),
+        "push": os.environ.get("REACTIVE_WORKER_PUSH", "auto"),
         "lease": 5.0,
         "heartbeat": 1.0,
         "drain_timeout": 10.0,

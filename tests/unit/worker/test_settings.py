@@ -27,7 +27,7 @@ def test_options_win_over_environment_over_file_over_default(
 ) -> None:
     (tmp_path / ".env").write_text("DEFAULT_POLLING_INTERVAL=7\nSUPABASE_URL=http://file\nWORKER_LEASE=44\n")
     monkeypatch.setenv("SUPABASE_URL", "http://environment/")
-    monkeypatch.setenv("WORKER_LEASE", "55")
+    monkeypatch.setenv("REACTIVE_WORKER_LEASE", "55")
     settings = Settings.load(lease=66.0)
     assert settings.polling_interval == 7
     assert settings.url == "http://environment"
@@ -51,10 +51,10 @@ def test_the_best_key_wins_and_never_shows(monkeypatch: pytest.MonkeyPatch) -> N
         ("DEFAULT_POLLING_INTERVAL=often", "DEFAULT_POLLING_INTERVAL must be a number, not 'often'"),
         ("DEFAULT_POLLING_INTERVAL=-1", "polling-interval must be a positive number"),
         ("DEFAULT_POLLING_INTERVAL=nan", "polling-interval must be a positive number"),
-        ("WORKER_CONCURRENCY=0", "concurrency must be at least 1"),
-        ("WORKER_LEASE=10\nWORKER_HEARTBEAT=9", "at most half the lease"),
+        ("REACTIVE_WORKER_CONCURRENCY=0", "concurrency must be at least 1"),
+        ("REACTIVE_WORKER_LEASE=10\nWORKER_HEARTBEAT=9", "at most half the lease"),
         ("LOG_LEVEL=LOUD", "log level must be one of"),
-        ("WORKER_PUSH=fast", "push must be one of auto, changes, broadcast, both, not 'fast'"),
+        ("REACTIVE_WORKER_PUSH=fast", "push must be one of auto, changes, broadcast, both, not 'fast'"),
     ],
 )
 def test_each_mistake_is_named(tmp_path: Path, content: str, words: str) -> None:
