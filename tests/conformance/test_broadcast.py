@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -9,7 +11,7 @@ import httpx
 import pytest
 from realtime import AsyncRealtimeChannel, RealtimeHTTPError
 
-from tests.conformance.listening import ERROR, Clients, Heard
+from tests.conformance.listening import ERROR, PATIENCE, Clients, Heard
 from tests.conformance.target import ADA, BOB, Target
 
 
@@ -24,6 +26,18 @@ def topic_of(target: Target, user: str) -> str:
 
 def send(target: Target, topic: str, event: str, payload: str, *, private: bool) -> None:
     target.connection.execute("select realtime.send(%s::jsonb, %s, %s, %s)", (payload, event, topic, private))
+
+
+@pytest.fixture(autouse=True)
+async def streaming(clients: Clients, target: Target) -> None:
+    """Messages of the database flow: what is sent in the first moments of a Realtime may reach nobody."""
+    topic = f"{target.prefix}streaming"
+    _, heard = await member(clients, topic)
+    async with asyncio.timeout(PATIENCE):
+        while heard.queue.empty():
+            send(target, topic, "wake", "{}", private=False)
+            with contextlib.suppress(TimeoutError):
+                heard.put(await asyncio.wait_for(heard.queue.get(), 0.2))
 
 
 async def member(

@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.conformance.conftest import World
 from tests.conformance.javascript import Reports, names_in, started
 from tests.conformance.target import Target
 
@@ -13,9 +14,10 @@ pytestmark = pytest.mark.node
 
 
 @pytest.fixture(scope="module")
-def reports(target: Target) -> Generator[Reports]:
+def reports(target: Target, shared_world: World) -> Generator[Reports]:
     """What the program said of its cases."""
     target.refill()
+    shared_world.changed = True
     if target.embedded is not None:
         # Five seconds on the real server.
         target.embedded.faults.join_refusal_delay = 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conformance.conftest import World
 from tests.conformance.javascript import Reports, names_in, started
 from tests.conformance.target import Target
 
@@ -11,9 +12,10 @@ pytestmark = pytest.mark.node
 
 
 @pytest.fixture(scope="module")
-def reports(target: Target) -> Reports:
+def reports(target: Target, shared_world: World) -> Reports:
     """What the program said of its cases."""
     target.refill()
+    shared_world.changed = True
     return started("rest.mjs", target)
 
 
