@@ -43,6 +43,11 @@ async def insert(
     return [row["id"] for row in rows]
 
 
+def deafen(faults: Any, deaf: bool) -> None:
+    """Let Realtime tell nothing any more, by no way, while its sockets stay alive."""
+    faults.apply({"deaf": deaf, "broadcast_deaf": deaf})
+
+
 async def count(db_url: str, status: str) -> int:
     """How many rows are in a status."""
     rows = await query(db_url, "select count(*) as n from public.todolist where agent_status = %s", status)

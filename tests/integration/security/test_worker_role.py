@@ -13,7 +13,7 @@ from reactive_worker.testing.workers import eventually, running_worker
 from reactive_worker.tokens import mint_token
 from tests.executors import Echo
 from tests.integration.client.test_conversation import Ask
-from tests.support import broken_logs, insert, kinds, query
+from tests.support import broken_logs, kinds, query
 
 #: Sweeps an hour apart: what starts, was pushed.
 PUSH_ONLY = {"polling_interval": 3600.0, "sweep_interval": 3600.0}
@@ -25,7 +25,7 @@ def worker_keys(supabase: Any, **options: Any) -> dict[str, str]:
     return {"key": supabase.publishable_key, "worker_token": token}
 
 
-@pytest.mark.parametrize("push", ["changes"])
+@pytest.mark.parametrize("push", ["changes", "broadcast"])
 async def test_it_does_the_whole_main_job(local_supabase: Any, push: str) -> None:
     url, db = local_supabase.api_url, local_supabase.db_url
     settings = {**PUSH_ONLY, **worker_keys(local_supabase), "push": push, "probe_interval": 0.5}
@@ -52,15 +52,14 @@ async def test_it_does_the_whole_main_job(local_supabase: Any, push: str) -> Non
         await client.cancel_task(long, "enough")
         assert (await client.wait_for_completion(long, timeout=20)).agent_status is TodoStatus.CANCELLED
         # Heartbeats, and the sweep that puts back what a dead worker held.
-        (lost,) = await insert(db, ["lost"])
-        await query(
+        (row,) = await query(
             db,
             "with w as ("
             "insert into workers (id, lease_until) values (gen_random_uuid(), 'epoch') returning id)"
-            " update todolist set agent_status = 'in_progress', attempt = 1, worker_id = w.id from w"
-            " where todolist.id = %s",
-            lost,
+            " insert into todolist (agent_type, prompt, agent_status, attempt, worker_id)"
+            " select 'test', 'lost', 'in_progress', 1, w.id from w returning id::text",
         )
+        lost = row["id"]
         beat = "select heartbeat_at from workers where id = %s"
         (before,) = await query(db, beat, worker.id)
         worker._session.pipeline.kicks.on_next(None)  # type: ignore[union-attr]

@@ -12,7 +12,10 @@ from supabase import acreate_client
 from reactive_worker.models import PushState, TodoEvent
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.executors import Echo
-from tests.support import broken_logs, count, events_of, insert, kinds, query, runs_more_than_once
+from tests.support import broken_logs, count, deafen, events_of, insert, kinds, query, runs_more_than_once
+
+#: What is proven for each way of push by itself; everything else runs as `auto` chooses.
+WAYS = ["broadcast", "changes"]
 
 
 async def test_a_row_becomes_a_result_with_its_whole_log(local_supabase: Any) -> None:
@@ -37,12 +40,19 @@ async def test_rows_waiting_before_the_start_are_found_by_the_first_sweep(local_
         await eventually(lambda: _all_done(local_supabase, 50))
 
 
-async def test_push_alone_starts_every_row(local_supabase: Any) -> None:
+@pytest.mark.parametrize("push", WAYS)
+async def test_push_alone_starts_every_row(local_supabase: Any, push: str) -> None:
     """The sweep is an hour away: what starts, started through Realtime. Rows by supabase-py."""
-    settings = {"polling_interval": 3600.0, "sweep_interval": 3600.0, "probe_interval": 3600.0}
+    settings = {
+        "polling_interval": 3600.0,
+        "sweep_interval": 3600.0,
+        "probe_interval": 3600.0,
+        "push": push,
+    }
     client = await acreate_client(local_supabase.api_url, local_supabase.service_role_key)
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
+        assert worker.health.way == push
         for n in range(200):
             await client.table("todolist").insert({"agent_type": "test", "prompt": f"row {n}"}).execute()
         await client.postgrest.aclose()
@@ -51,12 +61,15 @@ async def test_push_alone_starts_every_row(local_supabase: Any) -> None:
     assert await broken_logs(local_supabase.db_url) == []
 
 
-async def test_while_realtime_is_deaf_the_sweep_finds_every_row_and_push_resumes(local_supabase: Any) -> None:
-    settings = {"polling_interval": 1.0, "sweep_interval": 3600.0, "probe_interval": 0.5, "push": "changes"}
+@pytest.mark.parametrize("push", WAYS)
+async def test_while_realtime_is_deaf_the_sweep_finds_every_row_and_push_resumes(
+    local_supabase: Any, push: str
+) -> None:
+    settings = {"polling_interval": 1.0, "sweep_interval": 3600.0, "probe_interval": 0.5, "push": push}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         worker._session._push._sonar._echo_timeout = 0.5  # type: ignore[union-attr] - a short patience for the test
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
-        local_supabase.faults.deaf = True
+        deafen(local_supabase.faults, True)
         await eventually(lambda: worker.health.state is not PushState.HEALTHY)
         for n in range(3):
             await insert(local_supabase.db_url, [f"deaf {n}"])
@@ -66,7 +79,7 @@ async def test_while_realtime_is_deaf_the_sweep_finds_every_row_and_push_resumes
             "select id from todolist where started_at - created_at > interval '2 seconds'",
         )
         assert late == [], "a row waited longer than the polling interval and a second"
-        local_supabase.faults.deaf = False
+        deafen(local_supabase.faults, False)
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
         # The next periodic sweep is an hour away now.
         await insert(local_supabase.db_url, ["heard again"])
