@@ -24,6 +24,11 @@ _STATUS = struct.Struct("!cQQQqB")
 #: Seconds from 1970 to 2000, PostgreSQL's epoch.
 POSTGRES_EPOCH = 946_684_800
 
+#: A sender about to sleep can miss that the log has grown (seen with PostgreSQL 18, for about one commit in a
+#: thousand), and then sleeps on until something else is written: 15 seconds on an idle server. Anything from us
+#: wakes it, so it hears from us this often, in seconds: for so long after it sent something, and from then on.
+_NUDGE_BUSY, _BUSY_FOR, _NUDGE_IDLE = 0.02, 1.0, 0.25
+
 #: What column values look like in the stream is the sender's session; these are what the rendering expects.
 _SESSION = " ".join(
     f"-c {setting}"
@@ -73,6 +78,7 @@ class ReplicationStream:
         self._slot = slot
         self._connection: pq.abc.PGconn | None = None
         self._confirmed = 0
+        self._heard = 0.0
 
     @property
     def _pgconn(self) -> pq.abc.PGconn:
@@ -122,19 +128,24 @@ class ReplicationStream:
             The connection is gone.
         """
         pgconn = self._pgconn
+        loop = asyncio.get_running_loop()
         messages: list[bytes] = []
         try:
             while True:
                 size, data = pgconn.get_copy_data(1)
                 if size > 0:
+                    self._heard = loop.time()
                     if (message := await self._frame(bytes(data))) is not None:
                         messages.append(message)
                 elif size == 0:
                     # A bulk transaction must not hold back what has been read of it.
                     if messages:
                         return messages
-                    await self._ready(writing=False)
-                    pgconn.consume_input()
+                    busy = loop.time() - self._heard < _BUSY_FOR
+                    if await self._ready(writing=False, seconds=_NUDGE_BUSY if busy else _NUDGE_IDLE):
+                        pgconn.consume_input()
+                    else:
+                        await self.confirm(self._confirmed)
                 else:
                     result = pgconn.get_result()
                     text = result.error_message.decode() if result is not None else ""
@@ -224,24 +235,28 @@ class ReplicationStream:
         while self._pgconn.flush():
             await self._ready(writing=True)
 
-    async def _ready(self, *, writing: bool) -> None:
+    async def _ready(self, *, writing: bool, seconds: float | None = None) -> bool:
+        """Wait for the socket; False when it was not ready in time."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        done: asyncio.Future[bool] = loop.create_future()
         # The number is kept: libpq forgets its socket when the connection fails, the loop must not.
         number = self._pgconn.socket
         add: Callable[..., None] = loop.add_writer if writing else loop.add_reader
         remove: Callable[[int], bool] = loop.remove_writer if writing else loop.remove_reader
-        add(number, _resolve, done)
+        add(number, _resolve, done, True)
+        timer = loop.call_later(seconds, _resolve, done, False) if seconds is not None else None
         try:
-            await done
+            return await done
         finally:
+            if timer is not None:
+                timer.cancel()
             with contextlib.suppress(OSError, ValueError):  # the socket may be closed by now
                 remove(number)
 
 
-def _resolve(done: asyncio.Future[None]) -> None:
+def _resolve(done: asyncio.Future[bool], ready: bool) -> None:
     if not done.done():
-        done.set_result(None)
+        done.set_result(ready)
 
 
 def _error(pgconn: pq.abc.PGconn) -> str:

@@ -27,6 +27,31 @@ async def _hears_again(client: Client, writer: psycopg.Connection[Any]) -> None:
                 continue
 
 
+async def test_the_log_is_asked_for_also_when_nothing_comes(
+    gateway: Gateway, writer: psycopg.Connection[Any]
+) -> None:
+    """PostgreSQL's sender can oversleep a commit: without a word from us until the next one, 15 s later."""
+    client = await gateway.client()
+    await client.listen("realtime:x", TODOLIST, private=True)
+    replies = (
+        "select a.application_name, reply_time from pg_stat_replication join pg_stat_activity as a using (pid)"
+        " where datname = current_database() order by 1"
+    )
+
+    async def heard_after(moments: list[Any]) -> list[Any]:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                found = [moment for _, moment in writer.execute(replies).fetchall()]
+                if len(found) == 2 and all(
+                    new is not None and (old is None or new > old)
+                    for new, old in zip(found, moments, strict=True)
+                ):
+                    return found
+                await asyncio.sleep(0.01)
+
+    await heard_after(await heard_after([None, None]))
+
+
 async def _hears_messages_again(client: Client, writer: psycopg.Connection[Any]) -> None:
     """Send until a message is heard, likewise."""
     async with asyncio.timeout(PATIENCE):
