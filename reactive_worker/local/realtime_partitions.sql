@@ -9,6 +9,8 @@ declare
   name text;
   past record;
 begin
+  -- Whoever keeps a transaction with a message open must not keep everybody else waiting.
+  perform pg_catalog.set_config('lock_timeout', '2s', true);
   for days in -1 .. 3 loop
     day := today + days;
     name := 'messages_' || pg_catalog.to_char(day, 'YYYY_MM_DD');

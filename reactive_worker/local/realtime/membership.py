@@ -105,6 +105,8 @@ class Membership:
             With the reason to answer.
         """
         try:
+            if self._join.private:
+                await self._core.messages.prepared()
             if not await self._rights.ask():
                 raise JoinRefusedError(f"Unauthorized: {self._no_permission()}")
             if self._join.private:

@@ -93,13 +93,19 @@ class MessageStream:
         self._relations: dict[int, decode.Relation] = {}
         self._read_lsn = 0
         self._task: asyncio.Task[None] | None = None
+        self._prepared = asyncio.Event()
         #: Messages dealt with so far: delivered, without a member, or thrown away.
         self.handled = 0
 
     def start(self) -> None:
         """Begin to stream; harmless when it has begun."""
         if self._task is None or self._task.done():
+            self._prepared.clear()
             self._task = asyncio.create_task(self._run(), name="realtime-messages")
+
+    async def prepared(self) -> None:
+        """Wait until today's partition is there, which the policies need too; or could not be made."""
+        await self._prepared.wait()
 
     @property
     def live(self) -> bool:
@@ -133,8 +139,11 @@ class MessageStream:
 
     async def _prepare(self) -> None:
         script = cast("LiteralString", _PARTITIONS.read_text(encoding="utf-8"))
-        async with self._database.connection() as connection:
-            await connection.execute(script)
+        try:
+            async with self._database.connection() as connection:
+                await connection.execute(script)
+        finally:
+            self._prepared.set()
 
     async def _keep_partitions(self) -> None:
         while True:

@@ -24,9 +24,10 @@ _STATUS = struct.Struct("!cQQQqB")
 #: Seconds from 1970 to 2000, PostgreSQL's epoch.
 POSTGRES_EPOCH = 946_684_800
 
-#: A sender about to sleep can miss that the log has grown (seen with PostgreSQL 18, for about one commit in a
-#: thousand), and then sleeps on until something else is written: 15 seconds on an idle server. Anything from us
-#: wakes it, so it hears from us this often, in seconds: for so long after it sent something, and from then on.
+#: A sender about to sleep can miss that the log has grown (seen with PostgreSQL 18, for about one commit in
+#: a thousand), and then sleeps on until something else is written: 15 seconds on an idle server. Anything
+#: from us wakes it, so it hears from us this often, in seconds: for so long after it sent something, and from
+#: then on.
 _NUDGE_BUSY, _BUSY_FOR, _NUDGE_IDLE = 0.02, 1.0, 0.25
 
 #: What column values look like in the stream is the sender's session; these are what the rendering expects.

@@ -34,7 +34,8 @@ async def test_the_log_is_asked_for_also_when_nothing_comes(
     client = await gateway.client()
     await client.listen("realtime:x", TODOLIST, private=True)
     replies = (
-        "select a.application_name, reply_time from pg_stat_replication join pg_stat_activity as a using (pid)"
+        "select session.application_name, reply_time"
+        " from pg_stat_replication join pg_stat_activity as session using (pid)"
         " where datname = current_database() order by 1"
     )
 
