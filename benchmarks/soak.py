@@ -39,6 +39,8 @@ from reactive_worker.testing.workers import WorkerProcess, eventually
 
 PROBE = "how are you"
 LEASE = 10.0
+#: Exit code of a worker that finds nobody to register with.
+UNREACHABLE = 3
 
 #: What is watched in the surviving worker. The first three: by how much the median may grow from the first
 #: quarter of the run to the last. Its asyncio tasks follow what it runs: they are counted when it is idle,
@@ -176,6 +178,15 @@ class Trouble:
             await getattr(self, f"_{what}")()
             self.done[what] += 1
 
+    async def supervise(self) -> None:
+        """Start again what could not start during an outage, as systemd or Kubernetes would."""
+        while True:
+            await asyncio.sleep(1)
+            for process in self._fleet:
+                if process.returncode == UNREACHABLE:
+                    process.start()
+                    self.done["started again"] += 1
+
     def _victim(self) -> WorkerProcess:
         return self._chance.choice(self._fleet[:-1])
 
@@ -198,8 +209,8 @@ class Trouble:
         victim = self._victim()
         victim.terminate()
         code = await victim.wait(120)
-        # It may have been started a moment ago, and not yet be listening to signals.
-        if code not in (0, -signal.SIGTERM):
+        # It may have been started a moment ago, and not yet be listening to signals; or into an outage.
+        if code not in (0, -signal.SIGTERM, UNREACHABLE):
             raise AssertionError(f"a worker ended with exit code {code} on SIGTERM")
         victim.start()
 
@@ -241,13 +252,13 @@ class Watch:
     def __init__(self, supabase: FragileSupabase, pid: int) -> None:
         self.seen: dict[str, list[int]] = {name: [] for name in ALLOWED}
         self._supabase = supabase
-        self._pid = pid
+        self.pid = pid
 
     async def look(self) -> None:
         """One look, and one line."""
-        self.seen["MB"].append(status_of(self._pid, "VmRSS") // 1024)
-        self.seen["descriptors"].append(open_files(self._pid))
-        self.seen["threads"].append(status_of(self._pid, "Threads"))
+        self.seen["MB"].append(status_of(self.pid, "VmRSS") // 1024)
+        self.seen["descriptors"].append(open_files(self.pid))
+        self.seen["threads"].append(status_of(self.pid, "Threads"))
         figures = ", ".join(f"{values[-1]} {name}" for name, values in self.seen.items() if values)
         for row in await fetch(self._supabase, BOOKS):
             line = "{:7} submitted {:7} completed {} doubled {} broken {:5} ran again {} unexplained"
@@ -262,7 +273,7 @@ class Watch:
             )
             await eventually(lambda: settled(self._supabase), timeout=60)
             told = [row[0] for row in await fetch(self._supabase, PROBES, PROBE) if row[0]]
-            if told and int(told[0]["pid"]) == self._pid:
+            if told and int(told[0]["pid"]) == self.pid:
                 self.seen["asyncio tasks"].append(int(told[0]["tasks"]))
                 return
         raise AssertionError("the surviving worker never got a question")
@@ -325,6 +336,7 @@ async def main() -> int:
                 loading = asyncio.create_task(load(supabase, options.rate, until))
                 trouble = Trouble(supabase, fleet, random.Random(options.seed))
                 troubling = asyncio.create_task(trouble.make(until))
+                supervising = asyncio.create_task(trouble.supervise())
                 while not (loading.done() and troubling.done()):
                     await asyncio.wait((loading, troubling), timeout=5, return_when=asyncio.FIRST_EXCEPTION)
                     for task in (loading, troubling):
@@ -333,6 +345,10 @@ async def main() -> int:
                     await watch.look()
                 submitted = await loading
                 await troubling
+                await eventually(lambda: alive(supabase, len(fleet)), timeout=120)
+                supervising.cancel()
+                if watch.pid != fleet[-1].pid or fleet[-1].returncode is not None:
+                    raise AssertionError("the worker that is watched has ended")
                 await eventually(lambda: settled(supabase), timeout=180, interval=1, what="all tasks ended")
                 await watch.look()
                 await watch.ask_when_idle()

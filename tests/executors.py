@@ -29,7 +29,8 @@ class Echo(AgentExecutor):
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         if self._seen is not None:
             self._seen(context)
-        data: dict[str, Any] = context.call_context.state["input_data"] or {}
+        given = context.call_context.state["input_data"]
+        data: dict[str, Any] = given if isinstance(given, dict) else {}
         task = context.current_task
         if task is None:
             assert context.message is not None

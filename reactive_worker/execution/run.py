@@ -256,11 +256,15 @@ class TaskRun:
     def _fail(self, queue: TodoEventQueue, error: BaseException) -> None:
         outcome = outcome_of_exception(error, self.todo, self._settings.backoff)
         record = outcome.error or {}
-        _logger.error(
-            "task %s (%s, attempt %d) failed: %s: %s",
+        # Asked for by the executor, and counted by nobody: that is no failure.
+        later = outcome.kind == "retry" and not outcome.counts_as_failure
+        _logger.log(
+            logging.INFO if later else logging.ERROR,
+            "task %s (%s, attempt %d) %s: %s: %s",
             self.todo.id,
             self.todo.agent_type,
             self.todo.attempt,
+            "will run again" if later else "failed",
             record.get("type"),
             record.get("message"),
             extra=self._extra("task_failed"),

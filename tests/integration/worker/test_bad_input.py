@@ -1,0 +1,202 @@
+"""What nobody should send: each is refused or stored, with a clear error, and stops nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from a2a.server.agent_execution import AgentExecutor
+
+from reactive_worker.client import TaskClient
+from reactive_worker.errors import InvalidTaskError, PermanentFailure, RetryLater
+from reactive_worker.executors.function import FunctionExecutor
+from reactive_worker.models import PushState
+from reactive_worker.testing.workers import eventually, running_worker
+from tests.executors import Echo
+from tests.support import broken_logs, events_of, insert, query
+
+
+@pytest.fixture
+async def client(local_supabase: Any) -> AsyncIterator[TaskClient]:
+    async with TaskClient.from_settings(
+        url=local_supabase.api_url, key=local_supabase.service_role_key
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def rest(local_supabase: Any) -> AsyncIterator[httpx.AsyncClient]:
+    key = local_supabase.service_role_key
+    headers = {"apikey": key, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    async with httpx.AsyncClient(
+        base_url=f"{local_supabase.api_url}/rest/v1", headers=headers, timeout=60
+    ) as client:
+        yield client
+
+
+def nested(levels: int) -> Any:
+    value: Any = "bottom"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def say_nul(prompt: str) -> str:
+    return "a\0b"
+
+
+def say_surrogate(prompt: str) -> str:
+    return "half \ud800 a character"
+
+
+def say_nan(prompt: str) -> Any:
+    return {"score": float("nan")}
+
+
+def say_deep(prompt: str) -> Any:
+    return {"deep": nested(500)}
+
+
+def say_much(prompt: str) -> str:
+    return "y" * 10_000_000
+
+
+_later: set[str] = set()
+
+
+def later(context: Any) -> str:
+    """Asks for another try once, without counting a failure."""
+    if context.task_id not in _later:
+        _later.add(context.task_id)
+        raise RetryLater(0.1, "not yet", counts=False)
+    return "now"
+
+
+def never(prompt: str) -> str:
+    raise PermanentFailure("this cannot be done")
+
+
+EXECUTORS: dict[str, AgentExecutor] = {
+    "test": Echo(),
+    **{
+        f.__name__: FunctionExecutor(f)
+        for f in (say_nul, say_surrogate, say_nan, say_deep, say_much, later, never)
+    },
+}
+
+REFUSED_BY_CLIENT: list[dict[str, Any]] = [
+    {"prompt": "nul \0"},
+    {"prompt": "half \ud800"},
+    {"input_data": {"x": float("nan")}},
+    {"input_data": {"x": float("-inf")}},
+    {"input_data": nested(5000)},
+    {"input_data": {"x": ["\0"]}},
+    {"priority": 2**31},
+    {"priority": -(2**40)},
+    {"priority": 1.5},
+    {"max_failures": 0},
+    {"timeout": -1},
+    {"idempotency_key": "k" * 256},
+]
+
+#: Bodies of POST /todolist.
+REFUSED_BY_REST = {
+    "NUL": r'{"agent_type": "test", "prompt": "a\u0000b"}',
+    "lone surrogate": r'{"agent_type": "test", "prompt": "a\ud800b"}',
+    "NaN": '{"agent_type": "test", "prompt": "p", "input_data": NaN}',
+    "priority": '{"agent_type": "test", "prompt": "p", "priority": 99999999999}',
+    "status": '{"agent_type": "test", "prompt": "p", "agent_status": "bananas"}',
+    "no type": '{"prompt": "p"}',
+    "not JSON": '{"agent_type": "test", "prompt": ',
+}
+
+#: Written by hand, as in Studio: half of the columns, and some that make no sense.
+BY_HAND = {
+    "half the columns": "insert into todolist (agent_type, prompt) values ('test', 'plain')",
+    "nothing but nulls": """insert into todolist (agent_type, prompt, input_data, context_id, timeout_seconds)
+        values ('test', 'nulls', null, null, null)""",
+    "an empty context": "insert into todolist (agent_type, prompt, context_id) values ('test', 'c', '')",
+    "an empty prompt": "insert into todolist (agent_type, prompt) values ('say_nul', '')",
+    "data that is no object": """insert into todolist (agent_type, prompt, input_data)
+        values ('test', 'd', '7')""",
+    "in progress with nobody": """insert into todolist (agent_type, prompt, agent_status)
+        values ('test', 'orphan', 'in_progress')""",
+    "in progress with a stranger": """insert into todolist
+        (agent_type, prompt, agent_status, worker_id, attempt)
+        values ('test', 'stranger', 'in_progress', gen_random_uuid(), 7)""",
+    "due since ever": """insert into todolist (agent_type, prompt, available_at, created_at)
+        values ('test', 'old', '-infinity', '-infinity')""",
+    "absurd priority": "insert into todolist (agent_type, prompt, priority) values ('test', 'p', 2147483647)",
+    "absurd patience": """insert into todolist (agent_type, prompt, timeout_seconds, max_failures)
+        values ('test', 'patient', 2147483647, 2147483647)""",
+}
+
+
+async def test_bad_input_is_refused_or_stored_and_stops_nothing_else(
+    client: TaskClient, rest: httpx.AsyncClient, local_supabase: Any
+) -> None:
+    db = local_supabase.db_url
+
+    async def done(id: str, status: str = "completed") -> Any:
+        return await query(db, "select 1 from todolist where id = %s and agent_status = %s", id, status)
+
+    async with running_worker(
+        local_supabase, executors=EXECUTORS, settings={"polling_interval": 0.5}
+    ) as worker:
+        await eventually(lambda: worker.health.state is PushState.HEALTHY)
+        before = worker.health.since
+
+        # What clients send.
+        for fields in REFUSED_BY_CLIENT:
+            with pytest.raises(InvalidTaskError):
+                await client.submit_task(**{"agent_type": "test", "prompt": "p", **fields})
+        for name, body in REFUSED_BY_REST.items():
+            answer = await rest.post("/todolist", content=body)
+            assert answer.status_code == 400, (name, answer.status_code, answer.text)
+            assert answer.json()["message"], name
+        assert await query(db, "select id from todolist") == []
+
+        # What is stored and makes no sense to anybody: it waits, or runs.
+        unknown = await client.submit_task("no such agent", "waits for ever")
+        long = await client.submit_task("test", "x" * 10_000_000, {"quiet": True})
+        deep = json.dumps({"agent_type": "test", "prompt": "deep", "input_data": {"deep": nested(90)}})
+        assert (await rest.post("/todolist", content=deep)).status_code == 201
+        by_hand = {
+            name: (await query(db, f"{statement} returning id::text"))[0]["id"]
+            for name, statement in BY_HAND.items()
+        }
+        for bad in ("max_failures = 0", "timeout_seconds = 0", "attempt = -1", "prompt = null"):
+            with pytest.raises(psycopg.IntegrityError):
+                await query(db, f"update todolist set {bad} where id = %s", long)
+
+        # What executors say.
+        said = {
+            name: await client.submit_task(name, "p", max_failures=1) for name in EXECUTORS if name != "test"
+        }
+        neighbours = await insert(db, [f"neighbour {n}" for n in range(20)])
+        for id in [*neighbours, long, *by_hand.values(), said["say_nul"], said["later"]]:
+            await eventually(lambda id=id: done(id), what=f"task {id} completed", timeout=40)
+        for name in ("say_surrogate", "say_nan", "say_deep", "say_much", "never"):
+            await eventually(lambda name=name: done(said[name], "failed"), what=f"{name} failed", timeout=40)
+        columns = "id::text as id, agent_status, agent_output, error, attempt, failures"
+        rows = {row["id"]: row for row in await query(db, f"select {columns} from todolist")}
+        assert rows[unknown]["agent_status"] == "pending"
+        assert rows[said["say_nul"]]["agent_output"]["text"] == "a\N{REPLACEMENT CHARACTER}b"
+        errors = {name: rows[said[name]]["error"] for name in said if rows[said[name]]["error"]}
+        assert errors["never"]["message"] == "this cannot be done"
+        assert "surrogates not allowed" in errors["say_surrogate"]["message"]
+        assert "nan" in errors["say_nan"]["message"].lower()
+        assert "too deep" in errors["say_deep"]["message"]
+        assert "the limit is 1048576" in errors["say_much"]["message"]
+        assert rows[said["later"]]["attempt"] == 2
+        assert rows[said["later"]]["failures"] == 0
+        assert [e["event_type"] for e in await events_of(db, said["later"])].count("task_retrying") == 1
+        # And the worker is as well as before.
+        assert worker.health.state is PushState.HEALTHY
+        assert worker.health.since >= before
+        assert not worker.running
+    assert await broken_logs(db) == []
