@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from reactive_worker.client_files import FilesClient
 from reactive_worker.completion import CompletionWatch
 from reactive_worker.errors import InvalidTaskError
 from reactive_worker.follow import follow_events
@@ -29,7 +30,7 @@ SUBMIT_BATCH = 500
 _ENDED = frozenset(status for status in TodoStatus if status.is_terminal)
 
 
-class TaskClient:
+class TaskClient(FilesClient):
     """What a program does with tasks it wants done.
 
     Parameters

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from reactive_worker import streams
+from reactive_worker.artifacts import Artifacts
 from reactive_worker.errors import ReactiveWorkerError, UnreachableError
 from reactive_worker.models import EventType, Outcome, TodoEvent
 from reactive_worker.spool import Spool
@@ -30,9 +31,18 @@ class Delivery:
         Where to, and as whom.
     spool:
         Takes what cannot be delivered once `give_up` was called; None: it stays undelivered.
+    artifacts:
+        Takes what is too large for a row; None: everything goes into the row.
     """
 
-    def __init__(self, store: TodoStore, worker_id: str, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        store: TodoStore,
+        worker_id: str,
+        spool: Spool | None = None,
+        artifacts: Artifacts | None = None,
+    ) -> None:
+        self._artifacts = artifacts
         self._store = store
         self._worker_id = worker_id
         self._spool = spool
@@ -59,7 +69,7 @@ class Delivery:
             The database is away; the files stay for the next start.
         """
         for path, worker_id, events in [] if self._spool is None else self._spool.batches():
-            earlier = Delivery(self._store, worker_id)
+            earlier = Delivery(self._store, worker_id, artifacts=self._artifacts)
             try:
                 result = await earlier.store_batch(events)
             except UnreachableError:
@@ -94,6 +104,8 @@ class Delivery:
         A task that ends in this batch sends all its events of the batch with its end: one transaction, so
         that log and status cannot disagree.
         """
+        if self._artifacts is not None:
+            batch = await self._artifacts.offload(batch)
         runs: dict[tuple[str, int], list[TodoEvent]] = {}
         for event in batch:
             runs.setdefault((event.todolist_id, event.attempt), []).append(event)

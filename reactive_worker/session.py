@@ -15,10 +15,13 @@ from typing import Any, TypeVar
 from a2a.server.agent_execution import AgentExecutor
 
 from reactive_worker import streams
+from reactive_worker.artifacts import EVENT_LIMIT, OUTPUT_LIMIT, Artifacts
 from reactive_worker.delivery import Delivery
 from reactive_worker.errors import ReactiveWorkerError, WorkerExpiredError
 from reactive_worker.execution.context import TodoRequestContext
 from reactive_worker.execution.runner import Runner, to_observable
+from reactive_worker.execution.turn import Limits
+from reactive_worker.file_signer import FileSigner
 from reactive_worker.models import (
     Candidate,
     ClaimResult,
@@ -32,6 +35,7 @@ from reactive_worker.settings import Settings
 from reactive_worker.spool import Spool
 from reactive_worker.steering_feed import SteeringFeed
 from reactive_worker.store.lease import LeaseKeeper, LeaseNews
+from reactive_worker.store.objects import ObjectStore
 from reactive_worker.store.push import PushChannel
 from reactive_worker.store.store import TodoStore
 from reactive_worker.store.translate import is_retryable
@@ -81,8 +85,20 @@ class Session:
         self.registry = Registry()
         self._store = store
         self._on_event = on_event
-        spool = plan.settings.spool
-        self._delivery = Delivery(store, plan.id, Spool(spool) if spool else None)
+        settings = plan.settings
+        self._objects = ObjectStore(store.connection)
+        self._artifacts = (
+            Artifacts(
+                self._objects,
+                settings.artifacts_bucket,
+                limit=settings.artifact_limit,
+                url_life=settings.artifact_url_life,
+            )
+            if settings.artifacts_bucket
+            else None
+        )
+        spool = Spool(settings.spool) if settings.spool else None
+        self._delivery = Delivery(store, plan.id, spool, self._artifacts)
         self._clock = Clock()
         self._stopping = asyncio.Event()
         self._ending_now = asyncio.Event()
@@ -115,6 +131,11 @@ class Session:
         if self._stopping.is_set():
             self._ending_now.set()
         self._stopping.set()
+
+    async def prepare(self) -> None:
+        """Make the bucket for large results, if there is to be one; raises what the store raises."""
+        if self._artifacts is not None:
+            await self._artifacts.prepare()
 
     async def deliver_spooled(self) -> None:
         """Deliver what an earlier worker could not; raises UnreachableError."""
@@ -163,6 +184,9 @@ class Session:
             load_events=self._store.all_events,
             context_factory=self.plan.context_factory or TodoRequestContext,
             gate=self._wait_for_room,
+            sign=FileSigner(self._objects, settings.artifacts_bucket, url_life=settings.artifact_url_life),
+            # What leaves the row may be larger than what stays.
+            limits=Limits(EVENT_LIMIT, OUTPUT_LIMIT) if self._artifacts is not None else None,
         )
 
     def _make_pipeline(self) -> Pipeline:

@@ -107,6 +107,15 @@ class Settings:
     spool: str = _setting(
         "", ("REACTIVE_WORKER_SPOOL",), "Directory for results that could not be delivered at shutdown"
     )
+    artifacts_bucket: str = _setting(
+        "", ("ARTIFACTS_BUCKET",), "Private storage bucket for files and large results; empty = in the row"
+    )
+    artifact_limit: int = _setting(
+        262_144, ("ARTIFACT_LIMIT",), "Bytes of a result that stay in the row when there is a bucket"
+    )
+    artifact_url_life: int = _setting(
+        604_800, ("ARTIFACT_URL_LIFE",), "Seconds the URLs of results in the bucket are good for"
+    )
     log_level: str = _setting("INFO", ("LOG_LEVEL",), "DEBUG, INFO, WARNING or ERROR")
 
     def __post_init__(self) -> None:
@@ -116,6 +125,11 @@ class Settings:
             _positive(name, getattr(self, name), zero=True)
         if self.default_timeout is not None:
             _positive("default_timeout", self.default_timeout, zero=True)
+        for name in ("artifact_limit", "artifact_url_life"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(
+                    f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}"
+                )
         if self.concurrency < 1:
             raise ConfigurationError(f"concurrency must be at least 1, not {self.concurrency}")
         if self.heartbeat * 2 > self.lease:

@@ -183,6 +183,7 @@ class ReactiveWorker:
         session.pipeline.settled.subscribe(self._started.on_next)
         session.pipeline.finished.subscribe(self._finished.on_next)
         # Before anything is swept: what an earlier worker kept must find its rows unclaimed by others.
+        await session.prepare()
         await session.deliver_spooled()
         await session.register()
         for _ in range(self._stops):

@@ -82,6 +82,11 @@ def add(commands: Commands) -> None:
     )
     run.add_argument("--name", metavar="NAME", dest="worker_name", help="shown in `workers list`")
     run.add_argument("--spool", metavar="DIR", help="keeps results that cannot be delivered at shutdown")
+    run.add_argument(
+        "--artifacts-bucket",
+        metavar="NAME",
+        help="private storage bucket for files and large results, which otherwise stay in the row",
+    )
     run.add_argument("--log-format", choices=("text", "json"), help="of the log lines; --json means json")
     add_connection(run)
 
@@ -135,9 +140,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     from reactive_worker.settings import Settings
 
     fields = [option.removeprefix("--").replace("-", "_") for option, *_ in _NUMBERS]
-    given = {
-        name: getattr(args, name) for name in (*fields, "default_timeout", "push", "worker_name", "spool")
-    }
+    fields += ["default_timeout", "push", "worker_name", "spool", "artifacts_bucket"]
+    given = {name: getattr(args, name) for name in fields}
     return Settings.load(
         args.env_file,
         url=args.url,

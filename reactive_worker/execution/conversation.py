@@ -12,6 +12,7 @@ from a2a.utils.errors import InvalidAgentResponseError
 from google.protobuf import json_format, struct_pb2
 from google.protobuf import message as protobuf
 
+from reactive_worker.execution.files import files_of
 from reactive_worker.execution.fold import Fold
 from reactive_worker.execution.sanitise import redact
 from reactive_worker.execution.wire import decode, decode_request, status_event
@@ -53,12 +54,16 @@ def ids_of(todo: Todo) -> tuple[str, str]:
 
 
 def request_of(todo: Todo) -> SendMessageRequest:
-    """The request a row stands for: its prompt as text, `input_data` as a data part."""
+    """The request a row stands for: prompt as text, `input_data` as a data part, files as file parts."""
     task_id, context_id = ids_of(todo)
     parts = [Part(text=todo.prompt)]
-    if todo.input_data:
+    files = files_of(todo.input_data)
+    data = todo.input_data
+    if files:
+        data = {name: item for name, item in todo.input_data.items() if name != "files"}
+    if data:
         try:
-            value = json_format.ParseDict(todo.input_data, struct_pb2.Value())
+            value = json_format.ParseDict(data, struct_pb2.Value())
             parts.append(Part(data=value))
         except (json_format.Error, protobuf.Error, RecursionError, ValueError) as error:
             # Protobuf values end at about 30 levels; the executor still finds everything in
@@ -68,6 +73,7 @@ def request_of(todo: Todo) -> SendMessageRequest:
                 todo.id,
                 redact(str(error)),
             )
+    parts += files
     message = Message(
         message_id=todo.id, role=Role.ROLE_USER, task_id=task_id, context_id=context_id, parts=parts
     )

@@ -135,6 +135,12 @@ class TaskRun:
                 self._body.cancel()
 
     async def _history(self) -> Conversation:
+        conversation = await self._conversation()
+        if self._settings.sign is not None and self._stop is None:
+            await self._settings.sign(self.todo, conversation.request)
+        return conversation
+
+    async def _conversation(self) -> Conversation:
         if not has_history(self.todo):
             return new_conversation(self.todo)
         loading = self._loop.create_task(

@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from a2a.server.agent_execution import AgentExecutor
+from a2a.types import SendMessageRequest
 
 from reactive_worker.execution.context import ContextFactory
 from reactive_worker.execution.history import LoadEvents
 from reactive_worker.execution.turn import Limits
+from reactive_worker.models import Todo
 
 #: Why a run is stopped. The first two end it with an outcome, the others without a word.
 Stop: TypeAlias = Literal["cancel", "timeout", "lost", "released"]
@@ -25,6 +27,8 @@ class RunSettings:
 
     executor_for: Callable[[str], AgentExecutor]
     load_events: LoadEvents
+    #: Gives the files of a request that lie in Storage a url each.
+    sign: Callable[[Todo, SendMessageRequest], Awaitable[None]] | None
     context_factory: ContextFactory
     backoff: Callable[[int], float]
     default_timeout: float | None

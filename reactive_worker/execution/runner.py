@@ -12,6 +12,7 @@ from typing import Any
 
 import reactivex
 from a2a.server.agent_execution import AgentExecutor
+from a2a.types import SendMessageRequest
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
@@ -46,6 +47,8 @@ class Runner:
         Seconds a stopped executor gets to end before it is left behind.
     load_events:
         All events of a task, for one that is continued; by default none.
+    sign:
+        Gives the files of a request that lie in Storage a url each; what it raises is a failure of the task.
     context_factory:
         Builds the request context; by default `TodoRequestContext`.
     gate:
@@ -72,6 +75,7 @@ class Runner:
         default_timeout: float | None = None,
         cancel_grace: float = 10.0,
         load_events: LoadEvents = _no_events,
+        sign: Callable[[Todo, SendMessageRequest], Awaitable[None]] | None = None,
         context_factory: ContextFactory = TodoRequestContext,
         gate: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], datetime] = utc_now,
@@ -85,6 +89,7 @@ class Runner:
         self._settings = RunSettings(
             executor_for=executor_for,
             load_events=load_events,
+            sign=sign,
             context_factory=context_factory,
             backoff=backoff or Backoff(),
             default_timeout=default_timeout,

@@ -124,6 +124,13 @@ class Connection:
 
         return cast("list[dict[str, Any]]", await self._execute(build, f"select from {table}"))
 
+    async def storage(self, call: Callable[[Any], Any]) -> Any:
+        """Ask the storage server; `call` gets the client's `storage`. Raises what storage3 raises."""
+        if self._threads is None:
+            return await call(self._client.storage)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: call(self._client.storage))
+
     async def aclose(self) -> None:
         """Close what this connection built; a client the user passed stays open."""
         if self._threads is not None:
