@@ -41,7 +41,7 @@ class FilesClient:
         Parameters
         ----------
         bucket:
-            A private bucket; that of the workers (ARTIFACTS_BUCKET) when a signed-in user does this.
+            A private bucket; that of the workers (--artifacts-bucket) when a signed-in user does this.
         file:
             Its content, or a path to it.
         folder:

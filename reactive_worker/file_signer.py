@@ -41,7 +41,7 @@ class FileSigner:
             bucket, path = place
             own = bucket == self._bucket and path.startswith(f"{todo.owner_id}/")
             if todo.owner_id is not None and (not own or ".." in path.split("/")):
-                where = self._bucket or "the bucket of ARTIFACTS_BUCKET"
+                where = self._bucket or "the bucket of REACTIVE_WORKER_ARTIFACTS_BUCKET"
                 raise PermanentFailure(
                     f"this task may not read {bucket}/{path}: "
                     f"a signed-in user's files are below their own id in {where}"

@@ -108,13 +108,19 @@ class Settings:
         "", ("REACTIVE_WORKER_SPOOL",), "Directory for results that could not be delivered at shutdown"
     )
     artifacts_bucket: str = _setting(
-        "", ("ARTIFACTS_BUCKET",), "Private storage bucket for files and large results; empty = in the row"
+        "",
+        ("REACTIVE_WORKER_ARTIFACTS_BUCKET",),
+        "Private storage bucket for files and large results; empty = in the row",
     )
     artifact_limit: int = _setting(
-        262_144, ("ARTIFACT_LIMIT",), "Bytes of a result that stay in the row when there is a bucket"
+        262_144,
+        ("REACTIVE_WORKER_ARTIFACT_LIMIT",),
+        "Bytes of a result that stay in the row when there is a bucket",
     )
     artifact_url_life: int = _setting(
-        604_800, ("ARTIFACT_URL_LIFE",), "Seconds the URLs of results in the bucket are good for"
+        604_800,
+        ("REACTIVE_WORKER_ARTIFACT_URL_LIFE",),
+        "Seconds the URLs of results in the bucket are good for",
     )
     log_level: str = _setting("INFO", ("LOG_LEVEL",), "DEBUG, INFO, WARNING or ERROR")
 

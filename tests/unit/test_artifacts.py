@@ -142,7 +142,7 @@ async def test_only_a_tasks_own_files_are_read_by_their_place(objects: Any) -> N
         with pytest.raises(SupabaseError, match="no URL to read it by"):
             await reader.content({"metadata": {"storage": {"bucket": "secret", "path": path}}})
     place = {"bucket": "results", "path": f"{ID}/x", "sha256": "0" * 64}
-    with pytest.raises(SupabaseError, match="not what was stored"):
+    with pytest.raises(SupabaseError, match="its hash differs"):
         await reader.content({"metadata": {"storage": place}})
 
 
