@@ -180,7 +180,8 @@ class Gateway:
                 # Named, so that limits do not depend on what else is installed.
                 http=PatientProtocol,
                 ws=RealtimeProtocol,
-                ws_max_size=LARGEST_FRAME,
+                # Compressed frames are cut off at the limit, unnoticed: the socket must see one byte more.
+                ws_max_size=LARGEST_FRAME + 1,
                 ws_ping_interval=None,
                 lifespan="off",
                 log_config=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 import psycopg
@@ -35,7 +35,20 @@ _WITHHELD_CHECK = 0.02
 #: Bytes waiting in a socket from which on delivery pauses; for how long, and how often it looks, in seconds.
 _MUCH = 4 * 1024 * 1024
 _PATIENCE = 2.0
+#: Characters of the values of changes that are delivered before the sockets are looked at.
+_PORTION = 1024 * 1024
 _DRAIN_CHECK = 0.005
+
+
+def _portions(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    first = size = 0
+    for number, change in enumerate(changes, start=1):
+        size += sum(len(value) for value in change.new or () if isinstance(value, str))
+        if size > _PORTION:
+            yield changes[first:number]
+            first, size = number, 0
+    if first < len(changes):
+        yield changes[first:]
 
 
 class Backlog(Protocol):
@@ -98,7 +111,14 @@ class Core:
         )
 
     async def _deliver(self, changes: Sequence[Change]) -> int:
-        wanted = await self._processor.deliver(changes)
+        wanted = 0
+        # One large transaction at once would be more than is kept even for a client that reads well.
+        for portion in _portions(changes):
+            wanted += await self._processor.deliver(portion)
+            await self._let_sockets_send()
+        return wanted
+
+    async def _let_sockets_send(self) -> None:
         waited = 0.0
         # A bulk load is read faster than sent: without a pause all of it would wait in memory. A client that
         # does not read at all is not waited for again; its own limit ends it.
@@ -109,7 +129,6 @@ class Core:
                 break
             await asyncio.sleep(_DRAIN_CHECK)
             waited += _DRAIN_CHECK
-        return wanted
 
     async def subscribe(self, subscriber: Subscriber, bindings: Sequence[Binding], token: Token) -> None:
         """Put bindings in force: when this returns, changes committed from now on will be delivered.

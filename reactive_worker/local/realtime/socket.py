@@ -131,6 +131,8 @@ class Socket:
         self._put(data)
 
     def _put(self, frame: str | bytes) -> None:
+        if self._closing.done():
+            return
         self.unsent += len(frame)
         if self.unsent > _MOST_UNSENT:
             log.warning("a Realtime client does not read: %d bytes are waiting, closing it", self.unsent)

@@ -1,11 +1,13 @@
-"""uvicorn's WebSocket protocol with two things put right for Realtime. Optional: all else works without it.
+"""uvicorn's WebSocket protocol with some things put right for Realtime. Optional: all else works without it.
 
 ASGI hides pings, but the real server counts them as signs of life: a client that only pings must not be
-closed as idle. And a refused handshake is an ordinary answer, not an error to log.
+closed as idle. A refused handshake is an ordinary answer, not an error to log; one that cannot be read is
+answered instead of waited for. And the URL of a WebSocket holds a key, so it must not be logged.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,12 +18,31 @@ if TYPE_CHECKING:
     from websockets.http11 import Request
 
 _EXTENSION = "reactive_worker.pings"
+_UNREADABLE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+_log = logging.getLogger("uvicorn.error.realtime")
+_log.setLevel(logging.WARNING)
 
 
 class RealtimeProtocol(WebSocketsSansIOProtocol):
     """Pass it to uvicorn as ``ws=RealtimeProtocol``, with ``ws_ping_interval=None``: Realtime never pings."""
 
     _pings: dict[str, Any] | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # What uvicorn and websockets log below a warning is the handshake with its URL, and frames.
+        self.logger = self.conn.logger = _log
+        self.conn.debug = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # A line or a header that is too long, say. uvicorn would leave the connection open for ever.
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(_UNREADABLE)
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         """Take a handshake; the scope will tell when the client last sent a ping."""
