@@ -25,7 +25,7 @@ class Difference:
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 #: Keys whose values are of the moment.
-_MOMENTARY = {"created_at", "phx_ref", "phx_ref_prev"}
+_MOMENTARY = {"at", "created_at", "phx_ref", "phx_ref_prev"}
 #: Where strings are cut in the recordings.
 _LONGEST = 1000
 

@@ -38,7 +38,9 @@ create table nogrant_t(id int primary key, v text);
 create table colgrant_t(id int primary key, v text, secret text);
 create table nopub_t(id int primary key, v text);
 create table nopk_t(a int, v text);
-grant all on todolist, types_t, full_t, own_t, rls_full, nopub_t, nopk_t to anon, authenticated, service_role;
+create table lat_t(id bigserial primary key, v text, at timestamptz default clock_timestamp());
+grant all on todolist, types_t, full_t, own_t, rls_full, nopub_t, nopk_t, lat_t
+  to anon, authenticated, service_role;
 grant select (id, v) on colgrant_t to authenticated;
 create table bc_t(id int, v text);
 create function bc_notify() returns trigger language plpgsql as $$
@@ -49,7 +51,7 @@ end
 $$;
 create trigger bc_notify after insert or update or delete on bc_t for each row execute function bc_notify();
 alter publication supabase_realtime add table
-  todolist, types_t, full_t, own_t, rls_full, nogrant_t, colgrant_t, nopk_t;
+  todolist, types_t, full_t, own_t, rls_full, nogrant_t, colgrant_t, nopk_t, lat_t;
 """
 
 #: No delay that a test would have to wait for.

@@ -7,22 +7,31 @@ from typing import Any
 
 Line = dict[str, Any]
 
+
+def _kill(stream: str) -> str:
+    # Other databases of the server have streams as well; and it is gone when this returns.
+    return (
+        "select pg_terminate_backend(active_pid, 10000) from pg_replication_slots"
+        f" where database = current_database() and slot_name like '{stream}%'"
+    )
+
+
 #: Statements the recording names but does not spell out.
 STATEMENTS = {
     "delete from todolist (leftovers)": "delete from todolist",
     "50 inserts": "insert into todolist(id, agent_type, priority) select"
     " ('00000000-0000-0000-0000-' || lpad(to_hex(g + 2), 12, '0'))::uuid, 'x', g"
     " from generate_series(0, 49) g",
-    # Other databases of the server have streams as well; and it is gone when this returns.
-    "select pg_terminate_backend(active_pid) from pg_replication_slots where plugin='pgoutput'": "select"
-    " pg_terminate_backend(active_pid, 10000) from pg_replication_slots"
-    " where database = current_database() and slot_name like 'realtime_messages%'",
+    "select pg_terminate_backend(active_pid) from pg_replication_slots where plugin='pgoutput'": _kill(
+        "realtime_messages"
+    ),
 }
 
 #: Rows an earlier recording had left behind.
 LEFTOVERS = {
     "06_bindings_and_filters": "insert into todolist (id, agent_type) values"
     " ('339c56ae-741c-4014-ab5a-6a5c999fc558', 'x'), ('39564ebc-6894-412a-bc06-03d42cc68497', 'x')",
+    "23_database_faults": "select setval('lat_t_id_seq', 5740)",
     "07b_one_bad_binding": "insert into types_t (id) values (2), (3), (4), (5), (6), (1)",
 }
 
@@ -111,10 +120,31 @@ def _stream_killed(lines: list[Line]) -> list[Line]:
     return made
 
 
+def _database_faults(lines: list[Line]) -> list[Line]:
+    """23: the probes, spelled out; as in 25 streams come back when the recording shows it. No restart."""
+    made: list[Line] = []
+    for line in lines:
+        case, wrote = line.get("case", ""), line.get("wrote", "")
+        if case.startswith("PostgreSQL restarted"):
+            break
+        if case.startswith("kill"):
+            made.append(_sql(_kill("realtime_changes" if "wal2json" in case else "realtime_messages")))
+        made += [{"dir": "note", "changes_again": True}] if wrote == "lat_t poller:1" else []
+        table, _, probe = wrote.partition(" ")
+        if table == "lat_t":
+            made.append(_sql(f"insert into lat_t(v) values('{probe}')"))
+        elif table == "realtime.send":
+            made.append(_sql(f"""select realtime.send('{{"p":"{probe}"}}', 'wake', 'fail', true)"""))
+        else:
+            made.append(line)
+    return made
+
+
 _COMPLETED: dict[str, Callable[[list[Line]], list[Line]]] = {
     "13_publication": _publication_checks,
     "21_client_realtime_py": _python_client,
     "22_client_realtime_js": _js_client,
+    "23_database_faults": _database_faults,
     "25_message_stream_killed": _stream_killed,
     "26_channel_limit": _first_joins,
 }

@@ -235,7 +235,7 @@ class Player:
             await self._clients["a"].connection.send("x" * 5_000_001)
         elif "http" in line:
             await self._http(line)
-        elif "SIGTERM" in line or "publication_check" in line or "streams_again" in line:
+        elif line.keys() & {"SIGTERM", "publication_check", "changes_again", "streams_again"}:
             await self._server_side(line)
         elif "server_notices" in line:
             assert self._notices == line["server_notices"]
@@ -249,6 +249,13 @@ class Player:
         elif "publication_check" in line:
             checking = asyncio.run_coroutine_threadsafe(server.check_publication(), self._gateway.loop)
             await asyncio.wrap_future(checking)
+        elif "changes_again" in line:
+            active = (
+                "select exists(select from pg_replication_slots where active"
+                " and database = current_database() and slot_name like 'realtime_changes%')"
+            )
+            ask = self._database.execute
+            await _until(lambda: ask(active).fetchone() == (True,), "changes are not streamed again")
         else:
             self._killed, self._lost = False, line["streams_again"]
             await self._stream_open()
@@ -295,7 +302,7 @@ class Player:
         statements = [STATEMENTS.get(statement, statement) for statement in statements]
         self._result.statements += statements
         self._notices.clear()
-        self._killed = self._killed or "pg_terminate_backend" in statements[0]
+        self._killed = self._killed or "realtime_messages%" in statements[0]
         with self._database.transaction():
             for statement in statements:
                 self._database.execute(statement)

@@ -1,6 +1,6 @@
 """What our server says, against what the real one (v2.129.8) was recorded to say.
 
-Every frame of these traces is compared, by connection and topic: 01-04, 06-18, 21, 22, 24-27. The statements
+Every frame of these traces is compared, by connection and topic: 01-04, 06-18, 21-27. The statements
 and HTTP calls in between are made again; what a recording leaves out is in omissions.py.
 
 Not replayed, as frames are not what they show:
@@ -11,8 +11,7 @@ Not replayed, as frames are not what they show:
                                       what is lost and when, test_broadcast the frames
 19b_postgres_changes_rate_limit       changes are not limited by the embedded server
 20_latency, 20b                       results only, no frames: benchmarks/
-23_database_faults                    how long nothing is heard after a fault is a matter of chance:
-                                      test_outage; its part on messages is 25
+23_database_faults, at its end        PostgreSQL is restarted: test_outage
 ====================================  ========================================================================
 """
 
@@ -58,7 +57,10 @@ def _elsewhere(line: Line) -> bool:
 
 
 #: The stream must stay away for as long as it takes to send the messages that are to be lost.
-TIMINGS = {"25_message_stream_killed": dataclasses.replace(QUICK, messages_reconnect_first=2.0)}
+TIMINGS = {
+    "23_database_faults": dataclasses.replace(QUICK, reconnect_first=1.0, messages_reconnect_first=30.0),
+    "25_message_stream_killed": dataclasses.replace(QUICK, messages_reconnect_first=2.0),
+}
 
 #: Long enough for all that the recording shows to happen meanwhile.
 REFUSAL_DELAYS = {"27_refused_join_blocks_socket": 1.5}
@@ -99,6 +101,7 @@ def _held_up(frames: list[Frame]) -> list[str]:
         "18_rest_broadcast",
         "21_client_realtime_py",
         "22_client_realtime_js",
+        "23_database_faults",
         "24_server_shutdown",
         "25_message_stream_killed",
         "26_channel_limit",
