@@ -26,6 +26,8 @@ create policy own_write on realtime.messages for insert to authenticated
   with check (extension = 'broadcast' and realtime.topic() = 'user:' || auth.uid());
 create policy presence_only on realtime.messages for select to authenticated
   using (extension = 'presence' and realtime.topic() = 'presence');
+create policy broadcast_only on realtime.messages for select to authenticated
+  using (extension = 'broadcast' and realtime.topic() = 'quiet');
 create policy by_header on realtime.messages for select to anon
   using (realtime.topic() = 'team:' || (current_setting('request.headers', true)::jsonb ->> 'x-team'));
 create policy broken on realtime.messages for select to authenticated
@@ -125,6 +127,21 @@ async def test_reading_presence_only_is_reason_enough_to_join(
     gone = await client.next(lambda frame: frame["event"] == "presence_diff")
     assert list(gone["payload"]["leaves"]) == ["w1"]
     assert _heard(client, "realtime:presence") == []
+
+
+async def test_reading_broadcasts_only_shows_nobody(
+    gateway: Gateway, writer: Connection, policies: None
+) -> None:
+    token = tokens(gateway)["authenticated sub=u1"]
+    client, service = await gateway.client(gateway.keys.anon_key), await gateway.client()
+    presence = {"enabled": True}
+    await service.join("realtime:quiet", private=True, presence=presence)
+    await client.join("realtime:quiet", token=token, private=True, presence=presence)
+    await service.send("realtime:quiet", "presence", {"event": "track", "payload": {"w": 1}})
+    await service.next(lambda frame: frame["event"] == "presence_diff")
+    _send(writer, "quiet", 1)
+    await client.next(_wake(1))
+    assert [frame["event"] for frame in client.frames] == ["phx_reply", "broadcast"]
 
 
 async def test_a_new_token_is_judged_at_once(gateway: Gateway, writer: Connection, policies: None) -> None:
