@@ -302,6 +302,8 @@ class ClaimResult:
     claimed: tuple[Todo, ...]
     #: Ids that are no longer pending: nobody needs to offer them again.
     gone: tuple[str, ...]
+    #: The attempt each of those is at, None for a row that is not there.
+    attempts: Mapping[str, int | None] = field(default_factory=dict[str, "int | None"])
 
 
 @dataclass(frozen=True, slots=True)

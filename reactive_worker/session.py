@@ -39,6 +39,7 @@ from reactive_worker.store.objects import ObjectStore
 from reactive_worker.store.push import PushChannel
 from reactive_worker.store.store import TodoStore
 from reactive_worker.store.translate import is_retryable
+from reactive_worker.unseen import PAUSES, Unseen
 from reactive_worker.wiring import SWEEP_LIMIT, CandidatesHook, Clock, EventsHook, Pipeline
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Session:
         self._room = asyncio.Event()
         self._room.set()
         self._claims = 0
+        self._unseen = Unseen()
         self._expected_end: datetime | None = None
         self._recovery: asyncio.TimerHandle | None = None
         self._returning: asyncio.Task[None] | None = None
@@ -230,6 +232,7 @@ class Session:
             touch=lambda: self._store.touch_probe(plan.id),
             probe_interval=settings.probe_interval,
             on_row=pipeline.records.on_next,
+            on_time=self._clock.at_least,
             on_signal=lambda: self._lease.beat_now(),
             on_ready=lambda: pipeline.kicks.on_next(None),
             on_health=lambda health: pipeline.healthy.on_next(health.state is PushState.HEALTHY),
@@ -283,7 +286,7 @@ class Session:
     async def _claim(self, offered: Sequence[Candidate], want: int) -> ClaimResult:
         self._claims += 1
         try:
-            result = await self._store.claim(self.plan.id, [candidate.id for candidate in offered], want)
+            result = await self._claim_what_is_seen(offered, want)
             for todo in result.claimed:
                 self.registry.hold(todo)
             # What was said to a run that was lost is for the next one.
@@ -300,6 +303,17 @@ class Session:
             logger.error("a claimed row cannot be read and is failed (id %r): %s", row.get("id"), error)
             await self._delivery.refuse(row, error)
         return result
+
+    async def _claim_what_is_seen(self, offered: Sequence[Candidate], want: int) -> ClaimResult:
+        ids = [candidate.id for candidate in offered]
+        pauses = list(PAUSES)
+        while True:
+            answer = await self._store.claim(self.plan.id, ids, want)
+            result = self._unseen.judge(offered, answer)
+            if result.claimed or result.gone == answer.gone or not pauses:
+                return result
+            # Nothing to run, and a hint that overtook its row: a moment later it is there.
+            await asyncio.sleep(pauses.pop(0))
 
     def _first_seq(self, event: TodoEvent) -> int:
         holding = self.registry.get(event.todolist_id, event.attempt)

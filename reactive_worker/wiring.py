@@ -61,6 +61,10 @@ class Clock:
         """Note the database's time, just received."""
         self._offset = database_now - datetime.now(UTC)
 
+    def at_least(self, moment: datetime) -> None:
+        """It was `moment` in the database, some time ago: what was due then is due now."""
+        self._offset = max(self._offset, moment - datetime.now(UTC))
+
     def now(self) -> datetime:
         """The database's time now, within a round trip."""
         return datetime.now(UTC) + self._offset

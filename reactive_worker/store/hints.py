@@ -40,7 +40,7 @@ def hinted_rows(payload: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], in
     Parameters
     ----------
     payload:
-        ``{"agent_type", "todos", "more"}``; each of `todos` has ``{"id", "priority", "attempt",
+        ``{"agent_type", "todos", "more", "at"}``; each of `todos` has ``{"id", "priority", "attempt",
         "available_at", "created_at"}`` and, if they are known, ``owner_id`` and ``context_id``.
 
     Returns

@@ -70,6 +70,8 @@ class PushChannel:
         Seconds between probes.
     on_row:
         A row that may have become runnable: as Realtime renders it, or the few columns of a hint.
+    on_time:
+        The database's time when it sent a hint.
     on_signal:
         The mailbox was touched by somebody: ask the database what for.
     on_ready:
@@ -96,6 +98,7 @@ class PushChannel:
         touch: Callable[[], Awaitable[str]],
         probe_interval: float,
         on_row: Callable[[Mapping[str, Any]], None],
+        on_time: Callable[[datetime], None],
         on_signal: Callable[[], None],
         on_ready: Callable[[], None],
         on_health: Callable[[PushHealth], None],
@@ -106,6 +109,7 @@ class PushChannel:
         self._mode = mode
         self._ask = sent
         self._on_row = on_row
+        self._on_time = on_time
         self._on_signal = on_signal
         self._on_ready = on_ready
         self._on_health = on_health
@@ -296,6 +300,7 @@ class PushChannel:
             self._touched(link, payload)
         elif event == "todos":
             rows, more = hinted_rows(payload)
+            self._on_time(parse_time(payload.get("at"), "at"))
             for row in rows:
                 self._row(row)
             if more > 0:

@@ -213,7 +213,11 @@ class TodoStore:
                 claimed.append(Todo.from_row(row))
             except InvalidTaskError as error:
                 self.unreadable.append((row, error))
-        return ClaimResult(claimed=tuple(claimed), gone=tuple(str(id) for id in answer["gone"]))
+        return ClaimResult(
+            claimed=tuple(claimed),
+            gone=tuple(str(id) for id in answer["gone"]),
+            attempts=answer.get("attempts") or {},
+        )
 
     async def append(self, worker_id: str, events: Sequence[TodoEvent]) -> frozenset[str]:
         """Store events of running tasks; returns the ids of tasks that are no longer this worker's."""

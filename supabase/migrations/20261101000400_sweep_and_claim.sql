@@ -191,6 +191,7 @@ declare
   v_ids uuid[];
   v_claimed jsonb;
   v_gone jsonb;
+  v_attempts jsonb;
 begin
   if p_ids is null then
     raise exception using errcode = '22023', message = 'p_ids must not be null';
@@ -246,11 +247,14 @@ begin
   )
   select jsonb_agg(c.row order by c.n) into v_claimed from claimed c;
 
-  select jsonb_agg(u.id) into v_gone
+  -- With the attempt each is at, null for a row that is not there: a worker that was told of a row before the
+  -- transaction which made it runnable can be seen here recognises by it that the row is not gone but to come.
+  select jsonb_agg(u.id), jsonb_object_agg(u.id, t.attempt) into v_gone, v_attempts
   from (select distinct u.id from unnest(p_ids) u (id) where u.id <> all (coalesce(v_ids, '{}'))) u
   left join public.todolist t on t.id = u.id
   where t.id is null or t.agent_status <> 'pending';
 
-  return jsonb_build_object('claimed', coalesce(v_claimed, '[]'), 'gone', coalesce(v_gone, '[]'));
+  return jsonb_build_object('claimed', coalesce(v_claimed, '[]'), 'gone', coalesce(v_gone, '[]'),
+    'attempts', coalesce(v_attempts, '{}'));
 end
 $$;

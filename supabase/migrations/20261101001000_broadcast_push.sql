@@ -64,7 +64,7 @@ begin
   loop
     perform realtime.send(
       jsonb_build_object('agent_type', v_hint.agent_type, 'todos', v_hint.todos,
-        'more', v_hint.total - jsonb_array_length(v_hint.todos)),
+        'more', v_hint.total - jsonb_array_length(v_hint.todos), 'at', public.reactive_worker_now()),
       'todos', reactive_worker_private.push_topic(v_hint.agent_type), true);
   end loop;
   perform set_config('realtime.topic', coalesce(v_topic, ''), true);

@@ -64,6 +64,28 @@ async def test_auto_goes_by_broadcast_falls_back_while_it_is_silent_and_returns(
         await eventually(lambda: done(local_supabase, 153))
 
 
+async def test_a_hint_that_overtakes_its_row_is_not_forgotten(
+    local_supabase: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL streams a commit before it shows it to others; here it does so for as long as we like."""
+    monkeypatch.setattr("reactive_worker.unseen.PATIENCE", 60.0)
+    as_admin(database, "alter table todolist disable trigger todolist_broadcast_insert")
+    async with running_worker(local_supabase, Echo(), settings={**QUIET, "push": "broadcast"}) as worker:
+        session = worker._session
+        assert session is not None
+        await eventually(lambda: healthy(worker, "broadcast"))
+        connection = await database.connect()
+        async with connection.transaction():
+            cursor = await connection.execute(
+                "insert into todolist (agent_type, prompt) values ('test', 'unseen')"
+                " returning id::text, agent_type, created_at"
+            )
+            id, agent_type, at = await cursor.fetchone() or ("", "", None)
+            session.pipeline.records.on_next({"id": id, "agent_type": agent_type, "created_at": at})
+            await eventually(lambda: session._unseen._since)
+        await eventually(lambda: done(local_supabase, 1))
+
+
 async def test_both_ways_are_merged(local_supabase: Any) -> None:
     async with running_worker(local_supabase, Echo(), settings={**QUIET, "push": "both"}) as worker:
         await eventually(lambda: healthy(worker, "both"))

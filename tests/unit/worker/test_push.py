@@ -114,6 +114,7 @@ class Bench:
         self.links: dict[str, list[FakeLink]] = {"broadcast": [], "changes": []}
         self.echoing: set[str] = set()
         self.rows: list[Mapping[str, Any]] = []
+        self.times: list[datetime] = []
         self.sweeps = 0
         self.probes = 0
         self.states: list[PushState] = []
@@ -133,6 +134,7 @@ class Bench:
             touch=self.touch,
             probe_interval=3600.0,
             on_row=self.rows.append,
+            on_time=self.times.append,
             on_signal=lambda: None,
             on_ready=self.count,
             on_health=lambda health: self.states.append(health.state),
@@ -277,12 +279,16 @@ async def test_a_hint_becomes_rows_and_more_of_them_a_sweep_without_doubt(
         swept, probed = it.sweeps, it.probes
         made = it.push.health.since + timedelta(seconds=60)
         row = {**ROW, "created_at": made.isoformat(), "available_at": made.isoformat()}
-        it.link("broadcast").heard("todos", {"agent_type": "test", "todos": [row], "more": 0})
-        assert it.sweeps == swept
+        it.link("broadcast").heard(
+            "todos", {"agent_type": "test", "todos": [row], "more": 0, "at": NOW.isoformat()}
+        )
+        assert (it.sweeps, it.times) == (swept, [NOW])
         candidate = Candidate.from_row(it.rows[0], "realtime")
         assert (candidate.key, candidate.priority, candidate.agent_type) == ((ROW["id"], 1), 3, "test")
         assert candidate.created_at == made
-        it.link("broadcast").heard("todos", {"agent_type": "test", "todos": [row], "more": 9_999})
+        it.link("broadcast").heard(
+            "todos", {"agent_type": "test", "todos": [row], "more": 9_999, "at": NOW.isoformat()}
+        )
         assert it.sweeps == swept + 1
         # What the sweep finds then was not told, and that is as it should be.
         row = {**row, "agent_type": "test", "attempt": 0}
@@ -299,7 +305,9 @@ async def test_a_hint_becomes_rows_and_more_of_them_a_sweep_without_doubt(
 
 def test_more_types_than_a_socket_has_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     types = [f"t{n}" for n in range(100)]
-    given: Any = dict.fromkeys(("sent", "touch", "on_row", "on_signal", "on_ready", "on_health"), print)
+    given: Any = dict.fromkeys(
+        ("sent", "touch", "on_row", "on_time", "on_signal", "on_ready", "on_health"), print
+    )
     with pytest.raises(ConfigurationError, match="at most 99 agent types"):
         push.PushChannel("", "", "w", types, mode="both", probe_interval=1.0, **given)
     channel = push.PushChannel("", "", "w", types, mode="auto", probe_interval=1.0, **given)
