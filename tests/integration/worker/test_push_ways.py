@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -12,12 +13,15 @@ from reactive_worker.models import PushState
 from reactive_worker.store.broadcast import BroadcastLink
 from reactive_worker.store.hints import mailbox_topic, todolist_topic
 from reactive_worker.testing.database import Database
-from reactive_worker.testing.workers import eventually, running_worker
+from reactive_worker.testing.workers import eventually as eventually_within
+from reactive_worker.testing.workers import running_worker
 from tests.executors import Echo
 from tests.support import count, insert, query
 
 #: Sweeps and probes happen when something asks for them, not by the clock.
 QUIET = {"polling_interval": 3600.0, "sweep_interval": 3600.0, "probe_interval": 3600.0, "push": "auto"}
+#: Patient: other tests may have the machine.
+eventually = functools.partial(eventually_within, timeout=60)
 POLICY = "workers hear their hints"
 
 
@@ -34,8 +38,11 @@ def as_admin(database: Database, statement: str) -> None:
         connection.execute(statement)  # type: ignore[arg-type]
 
 
-async def test_auto_goes_by_broadcast_falls_back_while_it_is_silent_and_returns(local_supabase: Any) -> None:
+async def test_auto_goes_by_broadcast_falls_back_while_it_is_silent_and_returns(
+    local_supabase: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after a restart of the database: broadcasts vanish, no frame says so, sockets stay open."""
+    monkeypatch.setattr("reactive_worker.store.realtime.BACKOFF_MOST", 1.0)
     settings = {**QUIET, "probe_interval": 1.0, "lease": 60.0, "heartbeat": 30.0}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         assert worker._session is not None
@@ -59,7 +66,7 @@ async def test_auto_goes_by_broadcast_falls_back_while_it_is_silent_and_returns(
         await insert(local_supabase.db_url, ["told by changes"])
         await eventually(lambda: done(local_supabase, 152))
         local_supabase.faults.broadcast_deaf = False
-        await eventually(lambda: healthy(worker, "broadcast"), timeout=30)
+        await eventually(lambda: healthy(worker, "broadcast"))
         await insert(local_supabase.db_url, ["told by broadcast"])
         await eventually(lambda: done(local_supabase, 153))
 
@@ -120,7 +127,7 @@ async def test_a_refused_worker_goes_by_changes_until_it_is_let_in(
             f'create policy "{POLICY}" on realtime.messages for select to reactive_worker'
             f" using ({definition[0]['qual']})",
         )
-        await eventually(lambda: healthy(worker, "broadcast"), timeout=30)
+        await eventually(lambda: healthy(worker, "broadcast"))
         await insert(local_supabase.db_url, ["told by broadcast"])
         await eventually(lambda: done(local_supabase, 2))
     workers = await query(local_supabase.db_url, "select 1 from workers")
