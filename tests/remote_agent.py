@@ -18,7 +18,7 @@ from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
-from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Message
+from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Message, TaskState
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -129,15 +129,20 @@ class RemoteServer:
         #: Paths asked for, with their JSON-RPC method.
         self.calls: list[str] = []
 
-    def speak(self, port: int, *, binding: str = "JSONRPC") -> None:
+    def speak(self, port: int, *, binding: str = "JSONRPC", version: str = "1.0") -> None:
         """Where the card says the agent is."""
         del self.card.supported_interfaces[:]
         path = "/rpc" if binding == "JSONRPC" else "/rest"
         self.card.supported_interfaces.append(
             AgentInterface(
-                url=f"http://127.0.0.1:{port}{path}", protocol_binding=binding, protocol_version="1.0"
+                url=f"http://127.0.0.1:{port}{path}", protocol_binding=binding, protocol_version=version
             )
         )
+
+    async def store_has(self, state: str) -> bool:
+        """Whether a task of the agent is in this state."""
+        tasks = [await self.store.get(m.task_id, ServerCallContext()) for m in self.agent.received]
+        return any(task is not None and TaskState.Name(task.status.state) == state for task in tasks)
 
     async def forget(self) -> None:
         """Lose every task, as a restart with a store in memory does."""
@@ -153,7 +158,7 @@ class RemoteServer:
         app = Starlette(
             routes=[
                 *create_agent_card_routes(self.card),
-                *create_jsonrpc_routes(self.handler, "/rpc"),
+                *create_jsonrpc_routes(self.handler, "/rpc", enable_v0_3_compat=True),
                 *create_rest_routes(self.handler, path_prefix="/rest"),
             ]
         )

@@ -49,10 +49,12 @@ async def cut_short(executor: RemoteA2AExecutor, log: LogBook, remote: RemoteSer
     log.extend(ran.events)
 
 
-@pytest.mark.parametrize("how", ["JSONRPC", "HTTP+JSON", "polling"])
+@pytest.mark.parametrize("how", ["JSONRPC", "HTTP+JSON", "0.3", "polling"])
 async def test_a_task_is_done_over_there(remote: RemoteServer, how: str) -> None:
     if how == "polling":
         remote.card.capabilities.streaming = False
+    elif how == "0.3":
+        remote.speak(remote.port, version="0.3")
     else:
         remote.speak(remote.port, binding=how)
     ran = await run(executor(remote), make_todo(prompt="echo one two three", input_data={"a": 1}))
@@ -204,6 +206,51 @@ async def test_the_line_is_cut_and_picked_up_again(remote: RemoteServer) -> None
     assert ran.outcome.output["text"] == "first second"
     assert len(remote.agent.received) == 1
     assert ran.types.count("task_artifact") == 2, "what was heard is not said again"
+
+
+async def test_a_line_that_went_silent_is_taken_for_dead(remote: RemoteServer) -> None:
+    async with FaultyProxy("127.0.0.1", remote.port) as proxy:
+        remote.speak(proxy.port)
+        agent = executor(remote, allowed_hosts=["127.0.0.1"], idle_timeout=0.5, timeout=0.5)
+        ran = Ran()
+        task_run = make_runner(agent).start(make_todo(prompt="wait"), ran.events.append)
+        await eventually(lambda: [e for e in ran.events if e.message == "first "])
+        proxy.mode = "swallow"
+        remote.agent.go.set()
+        # What the stream says is swallowed; half a second later it is given up, and the answer looked up.
+        await eventually(lambda: proxy.connections > 1)
+        proxy.mode = "pass"
+        await task_run.wait()
+    assert ran.outcome.output["text"] == "first second"
+    assert len(remote.agent.received) == 1
+
+
+async def test_a_task_out_of_time_is_cancelled_over_there(remote: RemoteServer) -> None:
+    ran = await run(executor(remote), make_todo(prompt="wait"), default_timeout=0.5)
+    assert (ran.outcome.kind, (ran.outcome.error or {})["type"]) == ("failed", "timeout")
+    assert remote.agent.cancelled == [kept(ran)["taskId"]]
+
+
+@pytest.mark.parametrize("meanwhile", ["works", "done", "gone"])
+async def test_a_cancel_between_two_runs_reports_what_is_true(remote: RemoteServer, meanwhile: str) -> None:
+    log = LogBook().started()
+    await cut_short(executor(remote), log, remote, prompt="wait")
+    if meanwhile == "done":
+        remote.agent.go.set()
+        await eventually(lambda: remote.store_has("TASK_STATE_COMPLETED"))
+    elif meanwhile == "gone":
+        await remote.forget()
+    log.started()
+    todo = log.todo(prompt="wait", cancel_requested_at="2026-01-01T00:00:00Z")
+    ran = await run(executor(remote), todo, load_events=log.load)
+    if meanwhile == "done":
+        # It had ended before anybody asked: that is what counts, and nothing of it is lost.
+        assert ran.outcome.kind == "completed"
+        assert ran.outcome.output["text"] == "first second"
+    else:
+        assert ran.outcome.kind == "cancelled"
+        assert len(remote.agent.cancelled) == (1 if meanwhile == "works" else 0)
+    assert len(remote.agent.received) == 1
 
 
 async def test_an_agent_out_of_reach_costs_one_failure_and_no_second_task(remote: RemoteServer) -> None:
