@@ -52,7 +52,7 @@ async def test_it_does_the_whole_main_job(local_supabase: Any, push: str) -> Non
         await client.cancel_task(long, "enough")
         assert (await client.wait_for_completion(long, timeout=20)).agent_status is TodoStatus.CANCELLED
         # Heartbeats, and the sweep that puts back what a dead worker held.
-        (row,) = await query(
+        [row] = await query(
             db,
             "with w as ("
             "insert into workers (id, lease_until) values (gen_random_uuid(), 'epoch') returning id)"
