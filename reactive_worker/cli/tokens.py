@@ -58,15 +58,15 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
 
 
 def _mint(args: argparse.Namespace, console: Console) -> int:
-    token = mint_token(
-        _secret(args, console), role=args.role, expires_in=_seconds(args.expires), subject=args.sub
-    )
+    secret = _secret(args)
+    token = mint_token(secret, role=args.role, expires_in=_seconds(args.expires), subject=args.sub)
     facts = read_token(token)
     until = facts.expires_at if facts is not None else None
     # This is what was asked for, and the one place where a token is printed.
     console.emit({"token": token, "role": args.role, "expires_at": until})
     console.say(token)
-    console.note(f"{facts}; keep it like a password")
+    local = secret == LOCAL_JWT_SECRET
+    console.note(f"{facts}{', for a local Supabase' if local else '; keep it like a password'}")
     return 0
 
 
@@ -79,7 +79,7 @@ def _show(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _secret(args: argparse.Namespace, console: Console) -> str:
+def _secret(args: argparse.Namespace) -> str:
     from reactive_worker.redaction import keep_secret
     from reactive_worker.settings import read_env_file
 
@@ -95,7 +95,6 @@ def _secret(args: argparse.Namespace, console: Console) -> str:
                 "no JWT secret: set SUPABASE_JWT_SECRET in the environment or .env, or give --secret-file "
                 "(on supabase.com: project settings, JWT keys)"
             )
-        console.note("signed with the secret that every local Supabase has")
         return LOCAL_JWT_SECRET
     keep_secret(secret)
     return secret

@@ -8,6 +8,7 @@ import pytest
 
 from reactive_worker.errors import ConfigurationError
 from reactive_worker.settings import Settings, check_url
+from reactive_worker.tokens import mint_token
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +82,59 @@ def test_what_is_missing_says_where_to_get_it() -> None:
         Settings().require_connection()
     with pytest.raises(ConfigurationError, match="SUPABASE_SERVICE_ROLE_KEY"):
         Settings(url="http://x").require_connection()
+
+
+def jwt_of(role: str) -> str:
+    return mint_token("a-secret-with-at-least-thirty-two-bytes", role=role, expires_in=60)
+
+
+def test_a_worker_takes_a_token_beside_any_key_of_the_project(tmp_path: Path) -> None:
+    token = jwt_of("reactive_worker")
+    settings = Settings(url="http://x", key="sb_publishable_x", worker_token=token)
+    assert settings.worker_credentials().headers() == {
+        "apikey": "sb_publishable_x",
+        "Authorization": f"Bearer {token}",
+    }
+    assert token not in repr(settings)
+    # Clients do not take it: it may do nothing of theirs.
+    assert settings.require_connection().key == "sb_publishable_x"
+    # Alone it is the key as well, where the gateway lets it.
+    assert Settings(url="http://x", worker_token=token).worker_credentials().apikey == token
+    assert Settings(url="http://x", key=token).worker_credentials().headers()["apikey"] == token
+    (tmp_path / "token").write_text(token)
+    assert Settings(url="http://x", worker_token_file="token").worker_credentials().token() == token
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "no Supabase key"),
+        ({"worker_token": "sb_secret_x"}, "the worker token is no JWT"),
+        ({"worker_token": "a b"}, "the worker token contains blanks"),
+        ({"worker_token": jwt_of("x"), "key": "a b"}, "the Supabase key contains blanks"),
+        ({"worker_token": "x", "worker_token_file": "y"}, "not both"),
+        ({"worker_token_file": "y"}, "cannot read y"),
+    ],
+)
+def test_credentials_that_cannot_be_used(options: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        Settings(url="http://x", **options).worker_credentials()  # type: ignore[arg-type]
+    assert "sb_secret" not in str(caught.value)
+
+
+def test_a_key_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("key-in-a-file\n")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY_FILE", "key")
+    assert Settings.load().key == "key-in-a-file"
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "said-outright")
+    assert Settings.load().key == "said-outright"
+
+
+def test_a_key_in_the_wrong_place_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_LEASE", "sb_secret_abc")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load()
+    assert "sb_secret_abc" not in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        check_url("postgresql://postgres:hunter22@db.abc.supabase.co/postgres")
+    assert "hunter22" not in str(caught.value)
