@@ -43,6 +43,8 @@ _LABELLED = (
     re.compile(r"((?<![A-Za-z0-9])bearer\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
     # Realtime takes the key in its URL; websockets logs that.
     re.compile(r"((?<![A-Za-z0-9])(?:apikey|access_token)=)[^\s&\"'>]+", re.IGNORECASE),
+    # httpx quotes what it cannot send, mostly a key that was copied with a line break in it.
+    re.compile(r"(Illegal header value b?['\"])[^'\"]+"),
 )
 
 #: Loggers of libraries that write whole URLs, headers or frames at DEBUG. A filter of a logger is asked for
@@ -57,7 +59,10 @@ _TALKATIVE = (
     "realtime._async.channel",
     "realtime._async.client",
     "realtime._async.push",
+    "uvicorn.access",
+    "uvicorn.error",
     "websockets.client",
+    "websockets.server",
 )
 
 _lock = threading.Lock()
@@ -76,7 +81,8 @@ def keep_secret(*values: str) -> None:
         found = set(_known)
         for value in values:
             if len(value) >= _SHORTEST_KEY:
-                found |= {value, quote(value, safe=""), quote_plus(value)}
+                # As it is, in a URL, and in the repr of a header that cannot be sent.
+                found |= {value, quote(value, safe=""), quote_plus(value), repr(value)[1:-1]}
         # The longest first: one key may begin another.
         _known = tuple(sorted(found, key=len, reverse=True))
 

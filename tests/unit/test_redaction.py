@@ -57,8 +57,8 @@ def test_the_libraries_loggers_are_guarded_whatever_logging_is_configured(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     Credentials(ODD)
-    caplog.set_level(logging.DEBUG)
     for name in ("websockets.client", "hpack.hpack", "realtime._async.client", "httpx"):
+        caplog.set_level(logging.DEBUG, logger=name)
         logging.getLogger(name).debug("> GET %s", f"/websocket?{urlencode({'apikey': ODD})}")
         logging.getLogger(name).debug("header %r", ("authorization", f"Bearer {ODD}"))
     assert len(caplog.records) == 8
