@@ -41,6 +41,8 @@ def _files(root: Path) -> Iterator[Path]:
     supabase = root / "supabase"
     yield from (file for file in (supabase / "config.toml", supabase / "seed.sql") if file.is_file())
     yield from (supabase / "migrations").glob("*.sql")
+    # Never applied by themselves: see docs/security.md.
+    yield from (supabase / "optional").glob("*.sql")
 
 
 def _init(args: argparse.Namespace, console: Console) -> int:

@@ -47,6 +47,10 @@ events        select ended          -    -    1     0     0      1
 events        insert                -    -    -     -     -      1
 events        update                -    -    -     -     -      1
 events        delete                -    -    -     -     -      1
+steering      select                -    -    1     0     -      1
+steering      insert                -    -    -     -     -      1
+steering      update                -    -    -     -     -      1
+steering      delete                -    -    -     -     -      1
 workers       select                -    -    -     -     -      1
 workers       insert                -    -    -     -     -      1
 workers       update                -    -    -     -     -      1
@@ -68,6 +72,8 @@ submit_todos                    -    -    1     1     -      1
 cancel_todo                     -    -    1     404   -      1
 retry_todo                      -    -    1     404   -      1
 answer_todo                     -    -    1     404   -      1
+steer_todo                      -    -    1     404   -      1
+read_steering                   -    -    -     -     1      1
 register_worker                 -    -    -     -     1      1
 heartbeat_worker                -    -    -     -     1      1
 unregister_worker               -    -    -     -     1      1
@@ -188,8 +194,14 @@ class Api:
         if verb == "select":
             return "GET", f"/{table}?{key}&select={COLUMNS if 'columns' in what else '*'}", None, {}
         if verb == "update":
-            column = what or {"workers": "name", "worker_mailbox": "desired_state"}.get(table, "message")
-            value = {"owner_id": BOB, "desired_state": "paused"}.get(column, "forged")
+            column = what or {
+                "workers": "name",
+                "worker_mailbox": "desired_state",
+                "steering": "refused_at",
+            }.get(table, "message")
+            value = {"owner_id": BOB, "desired_state": "paused", "refused_at": "2030-01-01"}.get(
+                column, "forged"
+            )
             if table == "todolist" and not what:
                 column, value = "agent_output", {"text": "forged"}  # type: ignore[assignment]
             return "PATCH", f"/{table}?{key}", {column: value}, back
@@ -214,6 +226,11 @@ class Api:
             task = self.task("completed" if what == "ended" else "in_progress")
             row = {"todolist_id": task, "event_type": "task_progress", "event_data": {}, "seq": 2}
             return f"todolist_id=eq.{task}", row
+        if table == "steering":
+            task = self.task("in_progress")
+            said = "insert into steering (id, todolist_id, message) values (gen_random_uuid(), %s, '{}')"
+            self.sql(said, task)
+            return f"todolist_id=eq.{task}", {"id": str(uuid.uuid4()), "todolist_id": task, "message": {}}
         if table == "workers":
             new = {"id": str(uuid.uuid4()), "lease_until": "2030-01-01T00:00:00Z"}
             return f"id=eq.{self.worker()}", new
@@ -230,10 +247,15 @@ class Api:
     def _arguments(self, name: str) -> dict[str, Any]:
         if name == "submit_todos":
             return {"p_rows": [{"agent_type": "test", "prompt": "x"}]}
-        if name in ("cancel_todo", "retry_todo", "answer_todo"):
-            status = {"cancel_todo": "pending", "retry_todo": "failed", "answer_todo": "input_required"}[name]
+        if status := {
+            "cancel_todo": "pending",
+            "retry_todo": "failed",
+            "answer_todo": "input_required",
+            "steer_todo": "in_progress",
+        }.get(name):
             body: dict[str, Any] = {"p_id": self.task(status)}
-            return {**body, "p_message": {"parts": [{"text": "hi"}]}} if name == "answer_todo" else body
+            message = {"messageId": str(uuid.uuid4()), "parts": [{"text": "hi"}]}
+            return {**body, "p_message": message} if name in ("answer_todo", "steer_todo") else body
         if name in ("list_workers", "todo_stats", "push_ways", "foreign_function") or name.startswith(
             "reactive_worker_"
         ):
@@ -255,6 +277,7 @@ class Api:
             "append_events": {"p_events": []},
             "finish_todos": {"p_results": []},
             "release_todos": {"p_items": []},
+            "read_steering": {"p_runs": []},
         }
         return {**worker, **more.get(name, {})}
 

@@ -102,6 +102,9 @@ def test_no_command_prints_or_stores_a_key(
     monkeypatch.setenv("LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", KEY)
     monkeypatch.setenv("SUPABASE_JWT_SECRET", SECRET)
+    for name in ("httpx", "httpcore", "hpack", "websockets", "realtime"):
+        # A command that ran in this process before may have made them quiet.
+        logging.getLogger(name).setLevel(logging.NOTSET)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     codes: list[int] = []

@@ -15,6 +15,7 @@ def test_it_copies_migrations_config_seed_and_env(command: Command, tmp_path: Pa
     copied = {str(path.relative_to(tmp_path / "project")) for path in (tmp_path / "project").rglob("*.*")}
     assert {"env.example", "supabase/config.toml", "supabase/seed.sql"} <= copied
     assert any(name.startswith("supabase/migrations/") for name in copied)
+    assert "supabase/optional/anon_demo.sql" in copied
     for file, name in source_files():
         assert (tmp_path / "project" / name).read_bytes() == file.read_bytes()
     assert "supabase db push" in result.out

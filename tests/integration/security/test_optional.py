@@ -1,0 +1,129 @@
+"""The opt-in SQL files: each does what it says, may be run twice, and is never applied by itself."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from reactive_worker.local.project import find_project
+from tests.integration.security.people import headers
+
+OPTIONAL = find_project().folder / "optional"
+
+
+def run(supabase: Any, name: str) -> None:
+    """As its owner would in the SQL editor; twice, for it may be run again."""
+    with psycopg.connect(supabase.db_url, autocommit=True) as owner:
+        for _ in range(2):
+            owner.execute((OPTIONAL / name).read_bytes())
+        owner.execute("notify pgrst, 'reload schema'")
+
+
+class Caller:
+    """One caller over HTTP."""
+
+    def __init__(self, supabase: Any, sent: dict[str, str]) -> None:
+        self._url, self._sent = f"{supabase.api_url}/rest/v1", sent
+
+    def rpc(self, name: str, **arguments: Any) -> httpx.Response:
+        return httpx.post(f"{self._url}/rpc/{name}", json=arguments, headers=self._sent)
+
+    def submit(self) -> str:
+        answer = self.rpc("submit_todos", p_rows=[{"agent_type": "test", "prompt": "x"}])
+        assert answer.status_code == 200, answer.text
+        return answer.json()[0]["id"]
+
+    def sees(self, *ids: str) -> list[bool]:
+        found = httpx.get(f"{self._url}/todolist?select=id", headers=self._sent)
+        rows = {row["id"] for row in found.json()} if found.status_code == 200 else set()
+        return [id in rows for id in ids]
+
+
+def test_they_are_no_migrations() -> None:
+    assert {path.name for path in OPTIONAL.glob("*.sql")} == {
+        "anon_demo.sql",
+        "anon_demo_undo.sql",
+        "tenants.sql",
+    }
+    assert not {path.name for path in OPTIONAL.glob("*")} & {
+        migration.path.name for migration in find_project().migrations()
+    }
+
+
+def test_a_demo_lets_anybody_have_what_nobody_owns_and_is_taken_back(local_supabase: Any) -> None:
+    everybody = {role: Caller(local_supabase, sent) for role, sent in headers(local_supabase).items()}
+    anon, ann, service = everybody["anon"], everybody["owner"], everybody["service"]
+    private = ann.submit()
+    run(local_supabase, "anon_demo.sql")
+    mine = anon.submit()
+    assert anon.sees(mine, private) == [True, False]
+    assert anon.rpc("cancel_todo", p_id=mine).json()["agent_status"] == "cancelled"
+    assert anon.rpc("retry_todo", p_id=mine).json()["agent_status"] == "pending"
+    assert anon.rpc("cancel_todo", p_id=private).status_code == 404
+    for name, arguments in (
+        ("claim_todos", {"p_worker_id": str(uuid.uuid4()), "p_ids": [mine], "p_want": 1}),
+        ("todo_stats", {}),
+    ):
+        assert anon.rpc(name, **arguments).status_code == 401
+    forged = {"agent_type": "test", "prompt": "x", "agent_status": "completed"}
+    url = f"{local_supabase.api_url}/rest/v1/todolist"
+    sent = headers(local_supabase)["anon"]
+    assert httpx.post(url, json=forged, headers=sent).status_code == 401
+    assert httpx.patch(f"{url}?id=eq.{mine}", json={"prompt": "y"}, headers=sent).status_code == 401
+    # Users see no more than before.
+    assert ann.sees(mine, private) == [False, True]
+
+    run(local_supabase, "anon_demo_undo.sql")
+    assert anon.sees(mine) == [False]
+    assert anon.rpc("submit_todos", p_rows=[]).status_code == 401
+    assert anon.rpc("cancel_todo", p_id=mine).status_code == 401
+    assert service.sees(mine, private) == [True, True]
+    with psycopg.connect(local_supabase.db_url) as owner:
+        left = owner.execute(
+            "select count(*) from pg_policy where polname like 'demo:%' union all"
+            " select count(*) from information_schema.role_table_grants where grantee = 'anon'"
+            " and table_schema = 'public' union all select count(*) from"
+            " information_schema.role_routine_grants where grantee = 'anon'"
+            " and routine_schema in ('public', 'reactive_worker_private')"
+            " and routine_name <> 'reactive_worker_schema_version'"
+        ).fetchall()
+    assert left == [(0,), (0,), (0,)]
+
+
+@pytest.mark.parametrize("forged", ["user_metadata", "tenant_id"])
+def test_tenants_see_their_own_tasks_only(local_supabase: Any, forged: str) -> None:
+    keys = local_supabase.keys
+
+    def member(tenant: str | None, user: str | None = None, **claims: Any) -> Caller:
+        metadata = {} if tenant is None else {"tenant_id": tenant}
+        token = keys.mint_user(user or str(uuid.uuid4()), app_metadata=metadata, **claims)
+        return Caller(local_supabase, {"apikey": keys.publishable_key, "Authorization": f"Bearer {token}"})
+
+    moving = str(uuid.uuid4())
+    before = member("blue", moving).submit()
+    run(local_supabase, "tenants.sql")
+    blue, colleague, red, none = member("blue", moving), member("blue"), member("red"), member(None)
+    ours, theirs, nobodys = blue.submit(), red.submit(), none.submit()
+    assert blue.sees(ours, theirs, nobodys) == [True, False, False]
+    assert colleague.sees(ours, theirs, nobodys) == [True, False, False]
+    assert red.sees(ours, theirs, nobodys) == [False, True, False]
+    assert none.sees(ours, theirs, nobodys) == [False, False, True]
+    # What they may see they may steer.
+    assert colleague.rpc("cancel_todo", p_id=ours).json()["agent_status"] == "cancelled"
+    assert red.rpc("cancel_todo", p_id=ours).status_code == 404
+    # Who moves to another tenant leaves the tasks behind, one's own included.
+    assert member("red", moving).sees(ours, before) == [False, False]
+    # What a user may write, into a token or a row, counts for nothing.
+    claim = {"tenant_id": "blue"} if forged == "user_metadata" else "blue"
+    assert member("red", **{forged: claim}).sees(ours) == [False]
+    token = keys.mint_user(moving, app_metadata={"tenant_id": "red"})
+    answer = httpx.post(
+        f"{local_supabase.api_url}/rest/v1/todolist",
+        json={"agent_type": "test", "prompt": "x", "tenant_id": "blue"},
+        headers={"apikey": keys.publishable_key, "Authorization": f"Bearer {token}"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (403, "42501")
