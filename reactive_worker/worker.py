@@ -11,7 +11,7 @@ import socket
 import uuid
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor
@@ -19,6 +19,7 @@ from reactivex import Observable
 from reactivex.subject import Subject
 
 from reactive_worker import streams
+from reactive_worker.credentials import Credentials
 from reactive_worker.errors import ConfigurationError, SchemaMissingError, WorkerStoppedError
 from reactive_worker.models import Candidate, PushHealth, PushState, Todo, TodoEvent
 from reactive_worker.session import Plan, Session
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: PostgreSQL cannot filter a subscription by more values than this.
 MOST_AGENT_TYPES = 100
+#: A token that ends within this time is worth a warning at the start.
+RENEW_SOON = timedelta(days=7)
 
 
 class ReactiveWorker:
@@ -168,6 +171,7 @@ class ReactiveWorker:
             A background duty died while it ran.
         """
         credentials = self.settings.worker_credentials()
+        _announce(credentials)
         with self._signals():
             connection = await Connection.open(self.settings.url, credentials)
             try:
@@ -218,6 +222,20 @@ class ReactiveWorker:
                 self.settings.drain_timeout,
             )
         self.stop()
+
+
+def _announce(credentials: Credentials) -> None:
+    facts = credentials.facts()
+    if facts is None or facts.expires_at is None:
+        return
+    left = facts.expires_at - datetime.now(UTC)
+    soon = timedelta(0) < left < RENEW_SOON
+    logger.log(
+        logging.WARNING if soon else logging.DEBUG,
+        "this worker has %s%s",
+        facts,
+        ": renew it soon, with `reactive-worker token mint`" if soon else "",
+    )
 
 
 async def _check_schema(store: TodoStore) -> None:

@@ -37,7 +37,13 @@ begin
   -- judged by; the role anon has both. What else it has is anybody's anyway who holds the publishable key, and no
   -- request gets past the API gateway without one.
   if not pg_catalog.pg_has_role('reactive_worker', 'anon', 'member') then
-    grant anon to reactive_worker;
+    begin
+      grant anon to reactive_worker;
+    exception when insufficient_privilege then
+      raise warning using
+        message = format('workers with the role reactive_worker will hear no broadcasts, but changes: %s', sqlerrm),
+        hint = 'As a role that administers anon: grant anon to reactive_worker';
+    end;
   end if;
 end
 $$;

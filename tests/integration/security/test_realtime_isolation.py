@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -10,7 +11,7 @@ from websockets.asyncio.client import connect
 
 from reactive_worker.testing.workers import eventually
 from tests.integration.realtime.harness import Client, Frame
-from tests.integration.security.people import ANN, BOB, tokens
+from tests.integration.security.people import ANN, BOB, ROLES, tokens
 from tests.support import query
 
 TABLES = ("todolist", "events", "worker_mailbox")
@@ -140,6 +141,22 @@ async def test_everybody_hears_what_they_may_see_and_nothing_else(local_supabase
             for _, kind, row in person.heard()[before[role] :]:
                 assert kind == "DELETE"
                 assert set(row) <= {"id"}, role
+
+
+async def test_only_workers_may_join_the_topics_of_hints(local_supabase: Any) -> None:
+    url = local_supabase.api_url.replace("http://", "ws://")
+
+    async def join(role: str, topic: str) -> str:
+        apikey, token = tokens(local_supabase)[role]
+        async with connect(f"{url}/realtime/v1/websocket?apikey={apikey}&vsn=1.0.0") as socket:
+            client = Client(socket, "1.0.0")
+            reply = await client.join(f"realtime:reactive_worker:{topic}", token=token or None, private=True)
+            return str(reply["payload"]["response"].get("reason", reply["payload"]["status"]))
+
+    # A refusal takes 5 s, as on the real server: all at once.
+    asked = [(role, topic) for role in ROLES[1:] for topic in ("todolist:test", f"mailbox:{ANN}")]
+    for (role, _), said in zip(asked, await asyncio.gather(*(join(*one) for one in asked)), strict=True):
+        assert said.startswith("ok" if role in ("worker", "service") else "Unauthorized"), (role, said)
 
 
 async def test_a_policy_that_is_opened_shows(local_supabase: Any) -> None:

@@ -199,6 +199,7 @@ async def test_a_worker_whose_token_expires_meanwhile_loses_no_result(
     ):
         id = await client.submit_task("test", "precious")
         await eventually(lambda: worker.running)
+        assert "renew it soon" in caplog.text, "an hour is soon"
         path.write_text(mint_token(local_supabase.jwt_secret, expires_in=1, now=time.time() - 1000))
         release.set()
         await eventually(lambda: "heartbeat refused" in caplog.text)

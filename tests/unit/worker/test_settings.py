@@ -131,7 +131,7 @@ def test_a_key_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_a_key_in_the_wrong_place_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKER_LEASE", "sb_secret_abc")
+    monkeypatch.setenv("REACTIVE_WORKER_LEASE", "sb_secret_abc")
     with pytest.raises(ConfigurationError) as caught:
         Settings.load()
     assert "sb_secret_abc" not in str(caught.value)
