@@ -79,13 +79,22 @@ class Session:
         Where rows and events are.
     on_event:
         Called with everything the executors say, after the user's operators.
+    on_health:
+        Called with each change of the state of push.
     """
 
-    def __init__(self, plan: Plan, store: TodoStore, on_event: Callable[[TodoEvent], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: TodoStore,
+        on_event: Callable[[TodoEvent], None],
+        on_health: Callable[[PushHealth], None],
+    ) -> None:
         self.plan = plan
         self.registry = Registry()
         self._store = store
         self._on_event = on_event
+        self._on_health = on_health
         settings = plan.settings
         self._objects = ObjectStore(store.connection)
         self._artifacts = (
@@ -235,7 +244,7 @@ class Session:
             on_time=self._clock.at_least,
             on_signal=lambda: self._lease.beat_now(),
             on_ready=lambda: pipeline.kicks.on_next(None),
-            on_health=lambda health: pipeline.healthy.on_next(health.state is PushState.HEALTHY),
+            on_health=self._health_changed,
         )
 
     def _make_lease(self) -> LeaseKeeper:
@@ -251,6 +260,15 @@ class Session:
             on_news=self._heard,
             info=self._info,
         )
+
+    def _health_changed(self, health: PushHealth) -> None:
+        self.pipeline.healthy.on_next(health.state is PushState.HEALTHY)
+        # `workers list` shall not go on saying what was true until now.
+        self._lease.beat_now()
+        try:
+            self._on_health(health)
+        except Exception:
+            logger.exception("a subscriber of worker.health_changes raised")
 
     def _info(self) -> dict[str, Any]:
         health = self.health

@@ -117,6 +117,7 @@ class ReactiveWorker:
         self._events: Subject[TodoEvent] = Subject()
         self._started: Subject[Collection[str]] = Subject()
         self._finished: Subject[Collection[str]] = Subject()
+        self._health_changes: Subject[PushHealth] = Subject()
         self._ready = asyncio.Event()
         self._stops = 0
         self._session: Session | None = None
@@ -144,6 +145,11 @@ class ReactiveWorker:
         if self._session is None:
             return PushHealth(PushState.CONNECTING, datetime.now(UTC), "not started")
         return self._session.health
+
+    @property
+    def health_changes(self) -> Observable[PushHealth]:
+        """Each change of `health`, hot: for alarms, and for operators such as `streams.pause_while`."""
+        return self._health_changes
 
     @property
     def running(self) -> list[Todo]:
@@ -183,7 +189,9 @@ class ReactiveWorker:
 
     async def _live(self, store: TodoStore) -> BaseException | None:
         await _check_schema(store)
-        session = self._session = Session(self._plan, store, self._events.on_next)
+        session = self._session = Session(
+            self._plan, store, self._events.on_next, self._health_changes.on_next
+        )
         session.pipeline.settled.subscribe(self._started.on_next)
         session.pipeline.finished.subscribe(self._finished.on_next)
         # Before anything is swept: what an earlier worker kept must find its rows unclaimed by others.

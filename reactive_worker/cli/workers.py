@@ -99,10 +99,13 @@ def _state(console: Console, worker: dict[str, Any]) -> str:
 
 
 def _push(console: Console, worker: dict[str, Any]) -> str:
+    from reactive_worker.models import parse_time
+
     info: dict[str, Any] = worker.get("info") or {}
     state = str(info.get("push") or "-")
     way = f" ({info['push_way']})" if info.get("push_way") else ""
-    return console.style({"healthy": "green", "deaf": "red"}.get(state, "yellow"), state + way)
+    since = f" for {age(parse_time(info['push_since'], 'push_since'))}" if info.get("push_since") else ""
+    return console.style({"healthy": "green", "deaf": "red"}.get(state, "yellow"), state + way + since)
 
 
 def _steer(args: argparse.Namespace, console: Console) -> int:

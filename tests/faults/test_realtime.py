@@ -86,12 +86,16 @@ async def test_what_ends_a_socket_or_a_channel(local_supabase: Any, what: str, p
     fault = ONCE[what]
     async with running_worker(local_supabase, Echo(), settings={**QUICK, "push": push}) as worker:
         await healthy(worker)
+        told: list[PushState] = []
+        worker.health_changes.subscribe(lambda health: told.append(health.state))
         before = worker.health.since
         async with feeding(db):
             fault(local_supabase.faults)
             await eventually(lambda: worker.health.since > before, what="the fault was noticed")
             await healthy(worker)
         await pushed(db)
+        assert told[0] is PushState.CONNECTING
+        assert told[-1] is PushState.HEALTHY
         assert await longest_wait(db) <= POLLING + 1
     assert await broken_logs(db) == []
 
@@ -224,6 +228,8 @@ async def test_what_keeps_a_worker_from_hearing(local_supabase: Any, what: str, 
             await eventually(lambda: worker.health.state is not PushState.HEALTHY, what="noticed")
             await eventually(lambda: completed(db, 8), timeout=30)
             assert worker.health.state is not PushState.HEALTHY
+            ill = "select info ->> 'push_since' as since from workers where info ->> 'push' <> 'healthy'"
+            await eventually(lambda: query(db, ill), what="`workers list` says so")
         await eventually(lambda: completed(db, len(fed)))
         assert await longest_wait(db) <= POLLING + 1
         fault.lift()
