@@ -77,7 +77,8 @@ class Delivery:
             except ReactiveWorkerError as error:
                 logger.error("spooled file %s was refused and stays where it is: %s", path, error)
                 continue
-            path.unlink()
+            # Several workers may share a spool and start together; delivering twice is harmless.
+            path.unlink(missing_ok=True)
             lost = f", {len(result.lost)} task(s) had gone to others" if result.lost else ""
             logger.info("delivered %d spooled event(s)%s", len(events), lost)
 

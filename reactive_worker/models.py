@@ -62,9 +62,10 @@ def parse_time(value: object, what: str) -> datetime:
     if isinstance(value, datetime):
         moment = value
     elif isinstance(value, str):
-        if value == "-infinity":
+        # PostgreSQL knows 4713 BC to the year 294276, Python's years are 1 to 9999.
+        if value == "-infinity" or value.endswith(" BC"):
             moment = datetime.min
-        elif value == "infinity":
+        elif value == "infinity" or value.find("-") > 4:
             moment = datetime.max
         else:
             try:

@@ -319,7 +319,12 @@ class Session:
         while self._store.unreadable:
             row, error = self._store.unreadable.pop()
             logger.error("a claimed row cannot be read and is failed (id %r): %s", row.get("id"), error)
-            await self._delivery.refuse(row, error)
+            try:
+                await self._delivery.refuse(row, error)
+            except ReactiveWorkerError as problem:
+                # Those that came with it must run all the same. This one is a stray from now on: it is handed
+                # back, and comes again.
+                logger.warning("it could not be failed now: %s", problem)
         return result
 
     async def _claim_what_is_seen(self, offered: Sequence[Candidate], want: int) -> ClaimResult:

@@ -57,6 +57,12 @@ class Spool:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
+        # The name must survive a power cut as well as what stands in the file.
+        folder = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         return path
 
     def batches(self) -> list[tuple[Path, str, list[TodoEvent]]]:

@@ -63,6 +63,8 @@ async def test_postgres_crashes_three_times_in_2000_tasks(tmp_path: Path) -> Non
             running_worker(supabase, echo, settings=QUICK) as first,
             running_worker(supabase, echo, settings=QUICK) as second,
         ):
+            for worker in (first, second):
+                impatient(worker)
             await insert(supabase.db_url, prompts, input_data={"sleep": 0.02})
             for crash in range(1, 4):
                 await eventually(lambda crash=crash: completed(supabase.db_url, crash * 400), timeout=60)
@@ -88,6 +90,8 @@ async def test_the_gateway_gone_for_half_a_minute(tmp_path: Path) -> None:
             running_worker(supabase, echo, settings=QUICK) as first,
             running_worker(supabase, echo, settings=QUICK) as second,
         ):
+            for worker in (first, second):
+                impatient(worker)
             db = supabase.db_url
             await insert(db, prompts, input_data={"sleep": 0.3})
             await eventually(lambda: completed(db, 40))

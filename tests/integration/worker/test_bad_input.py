@@ -12,12 +12,13 @@ import pytest
 from a2a.server.agent_execution import AgentExecutor
 
 from reactive_worker.client import TaskClient
-from reactive_worker.errors import InvalidTaskError, PermanentFailure, RetryLater
+from reactive_worker.delivery import Delivery
+from reactive_worker.errors import InvalidTaskError, PermanentFailure, RetryLater, UnreachableError
 from reactive_worker.executors.function import FunctionExecutor
-from reactive_worker.models import PushState
+from reactive_worker.models import PushState, Todo
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.executors import Echo
-from tests.support import broken_logs, events_of, insert, query
+from tests.support import broken_logs, count, events_of, insert, query
 
 
 @pytest.fixture
@@ -130,6 +131,10 @@ BY_HAND = {
         values ('test', 'stranger', 'in_progress', gen_random_uuid(), 7)""",
     "due since ever": """insert into todolist (agent_type, prompt, available_at, created_at)
         values ('test', 'old', '-infinity', '-infinity')""",
+    "made in a far future": """insert into todolist (agent_type, prompt, created_at)
+        values ('test', 'future', '20000-01-01')""",
+    "due before Christ": """insert into todolist (agent_type, prompt, available_at, created_at)
+        values ('test', 'ides', '0044-03-15 BC', '0044-03-15 BC')""",
     "absurd priority": "insert into todolist (agent_type, prompt, priority) values ('test', 'p', 2147483647)",
     "absurd patience": """insert into todolist (agent_type, prompt, timeout_seconds, max_failures)
         values ('test', 'patient', 2147483647, 2147483647)""",
@@ -200,3 +205,40 @@ async def test_bad_input_is_refused_or_stored_and_stops_nothing_else(
         assert worker.health.since >= before
         assert not worker.running
     assert await broken_logs(db) == []
+
+
+async def test_a_claimed_row_nobody_can_read_fails_alone(
+    local_supabase: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever rows look like one day: those claimed with it run, even when the API goes away meanwhile."""
+    db = local_supabase.db_url
+    read, refuse = Todo.from_row, Delivery.refuse
+    tries = 0
+
+    def picky(row: Any) -> Todo:
+        if row["prompt"] == "unreadable":
+            raise InvalidTaskError("this makes no sense")
+        return read(row)
+
+    async def away_at_first(self: Delivery, row: Any, error: BaseException) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise UnreachableError("the API is away")
+        await refuse(self, row, error)
+
+    monkeypatch.setattr(Todo, "from_row", picky)
+    monkeypatch.setattr(Delivery, "refuse", away_at_first)
+    await insert(db, ["a", "b", "unreadable", "c"])
+    async with running_worker(local_supabase, Echo(), settings={"heartbeat": 0.2, "polling_interval": 0.5}):
+        await eventually(lambda: query(db, "select 1 from todolist where agent_status = 'failed'"))
+        await eventually(lambda: three_completed(db))
+    (row,) = await query(db, "select prompt, error from todolist where agent_status = 'failed'")
+    assert row["prompt"] == "unreadable"
+    assert row["error"]["message"] == "this makes no sense"
+    assert tries == 2
+    assert await broken_logs(db) == []
+
+
+async def three_completed(db: str) -> bool:
+    return await count(db, "completed") == 3
