@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
     from reactive_worker.execution.context import TodoRequestContext
     from reactive_worker.executors.function import FunctionExecutor
+    from reactive_worker.executors.remote_a2a import RemoteA2AExecutor
     from reactive_worker.models import Candidate, Todo, TodoEvent, TodoStatus
     from reactive_worker.monitor import Monitor
     from reactive_worker.settings import Settings
@@ -27,6 +28,7 @@ _PUBLIC = {
     "PermanentFailure": "errors",
     "ReactiveWorker": "worker",
     "ReactiveWorkerError": "errors",
+    "RemoteA2AExecutor": "executors.remote_a2a",
     "RetryLater": "errors",
     "Settings": "settings",
     "TaskClient": "client",
@@ -43,6 +45,7 @@ __all__ = [
     "PermanentFailure",
     "ReactiveWorker",
     "ReactiveWorkerError",
+    "RemoteA2AExecutor",
     "RetryLater",
     "Settings",
     "TaskClient",

@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from reactive_worker import __version__
-from reactive_worker.cli import demo, dev, events, monitor, project, run_worker, tasks, tokens, workers
+from reactive_worker.cli import (
+    artifact,
+    demo,
+    dev,
+    events,
+    monitor,
+    project,
+    run_worker,
+    tasks,
+    tokens,
+    workers,
+)
 from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Handler, add_common
 from reactive_worker.errors import ReactiveWorkerError
@@ -56,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reactive-worker {__version__}")
     add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (project, dev, demo, run_worker, tasks, events, monitor, workers, tokens):
+    for group in (project, dev, demo, run_worker, tasks, artifact, events, monitor, workers, tokens):
         group.add(commands)
     return parser
 

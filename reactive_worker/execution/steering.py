@@ -126,18 +126,22 @@ class Steering:
         self._wake.set()
 
     async def _messages(self) -> AsyncIterator[SteerMessage]:
-        # Asking for the next one says that the one before has been dealt with.
-        while True:
-            if self._handed is not None:
-                done, self._handed = self._handed, None
-                self._note(EventType.STEER_APPLIED, done, None)
-            while not self._waiting:
-                if self._closed:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-            self._handed = self._waiting.popleft()
-            yield self._handed
+        try:
+            while True:
+                # Asking for the next one says that the one before has been dealt with.
+                if self._handed is not None:
+                    done, self._handed = self._handed, None
+                    self._note(EventType.STEER_APPLIED, done, None)
+                while not self._waiting:
+                    if self._closed:
+                        return
+                    self._wake.clear()
+                    await self._wake.wait()
+                self._handed = self._waiting.popleft()
+                yield self._handed
+        finally:
+            # It left the loop: what comes now must not be called accepted.
+            self._offered = False
 
     def _accept(self, message: SteerMessage) -> None:
         if not message.accepted:

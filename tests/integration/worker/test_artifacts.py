@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 from supabase import create_async_client
 
+from reactive_worker.cli import main
 from reactive_worker.client import TaskClient
 from reactive_worker.errors import ConfigurationError, InvalidTaskError
 from reactive_worker.testing.workers import eventually, running_worker
@@ -45,7 +47,10 @@ class Maker(AgentExecutor):
         await TaskUpdater(event_queue, context.task_id or "", context.context_id or "").cancel()
 
 
-async def test_files_and_large_results(local_supabase: Any, tmp_path: Path) -> None:
+async def test_files_and_large_results(
+    local_supabase: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", local_supabase.service_role_key)
     db = local_supabase.db_url
     url, key = local_supabase.api_url, local_supabase.service_role_key
     user = str(uuid.uuid4())
@@ -72,6 +77,10 @@ async def test_files_and_large_results(local_supabase: Any, tmp_path: Path) -> N
             assert output["text"] == "".join(WORDS)
             assert await reader.download_artifact(id, "file") == FILE
             assert (await reader.download_artifact(id, "text")).decode() == "".join(WORDS)
+        shown = await asyncio.to_thread(
+            main, ["artifact", id, "file", "-o", str(tmp_path / "out.bin"), "--url", url]
+        )
+        assert (shown, (tmp_path / "out.bin").read_bytes() == FILE) == (0, True)
         with pytest.raises(InvalidTaskError, match="has no artifact 'nothing' with a part 0"):
             await client.download_artifact(id, "nothing")
         part = todo.agent_output["artifacts"][0]["parts"][0]

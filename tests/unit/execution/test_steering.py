@@ -95,6 +95,28 @@ async def test_an_executor_that_does_not_listen_refuses(monkeypatch: pytest.Monk
     assert ran.outcome.kind == "completed"
 
 
+async def test_who_leaves_the_loop_listens_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steering, "PATIENCE", 0.02)
+    left, end = asyncio.Event(), asyncio.Event()
+
+    async def execute(context: RequestContext, queue: EventQueue) -> None:
+        async for _ in heard(context):
+            break
+        left.set()
+        await end.wait()
+
+    ran = Ran()
+    task_run = make_runner(Scripted(execute)).start(make_todo(), ran.events.append)
+    task_run.steer([say("one")])
+    await left.wait()
+    await asyncio.sleep(0)
+    task_run.steer([say("two")])
+    await eventually(lambda: ("refused", "this agent cannot be steered") in steered(ran))
+    end.set()
+    await task_run.wait()
+    assert [what for what, _ in steered(ran)] == ["accepted", "refused", "applied"]
+
+
 async def test_what_comes_too_late_is_refused_before_the_end() -> None:
     async def execute(context: RequestContext, queue: EventQueue) -> None:
         heard(context)
