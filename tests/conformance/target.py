@@ -103,13 +103,7 @@ def _wait_for_api(target: Target) -> None:
 
 
 def given(config: pytest.Config) -> dict[str, str] | None:
-    """What the options say, or None for the embedded Supabase.
-
-    Raises
-    ------
-    pytest.UsageError
-        Something is missing.
-    """
+    """What the options say, or None for the embedded Supabase; ends the run if something is missing."""
     url = config.getoption("supabase_url")
     if not url:
         return None
@@ -123,9 +117,8 @@ def given(config: pytest.Config) -> dict[str, str] | None:
     }
     missing = [name for name, value in found.items() if not value and name != "jwt_secret"]
     if missing:
-        raise pytest.UsageError(
-            f"--supabase-url needs {', '.join(_OPTIONS[name] for name in missing)} as well"
-        )
+        needed = ", ".join(_OPTIONS[name] for name in missing)
+        pytest.exit(f"--supabase-url needs {needed} as well", returncode=4)
     return found
 
 

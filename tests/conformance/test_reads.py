@@ -289,17 +289,6 @@ def test_head_answers_like_get_without_a_body(world: World) -> None:
     assert answer.headers["content-range"] == "*/0"
 
 
-def test_csv_is_refused_where_it_cannot_be_had(world: World) -> None:
-    """The embedded Supabase has no CSV, and says so; others have."""
-    query = people("id,name")(world).lt("id", 3).order("id").csv()
-    if world.target.embedded is None:
-        assert query.execute().data == "id,name\n1,Ada\n2,Bob"
-        return
-    with pytest.raises(APIError) as caught:
-        query.execute()
-    assert caught.value.code == "PGRST107"
-
-
 def test_the_key_inside_json_has_its_own_type(world: World) -> None:
     data = people("data->n")(world).eq("id", 1).execute().data
     assert data == [{"n": [1, 2]}]
