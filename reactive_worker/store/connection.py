@@ -126,6 +126,7 @@ class Connection:
 
     async def storage(self, call: Callable[[Any], Any]) -> Any:
         """Ask the storage server; `call` gets the client's `storage`. Raises what storage3 raises."""
+        self._authorize()
         if self._threads is None:
             return await call(self._client.storage)
         loop = asyncio.get_running_loop()
@@ -137,6 +138,17 @@ class Connection:
             self._threads.shutdown(wait=False)
         if self._owned and self._http is not None:
             await self._http.aclose()
+
+    def _authorize(self) -> None:
+        """Give our own client the token that is valid now; a user's client looks after its own."""
+        if not self._owned:
+            return
+        header = f"Bearer {self.credentials.token()}"
+        headers = self._client.options.headers
+        if headers.get("Authorization") != header:
+            headers["Authorization"] = header
+            # Made with the old one; made anew when they are asked for, over the same connections.
+            self._client._postgrest = self._client._storage = None
 
     def _token_of_client(self) -> str:
         # Where the client itself keeps it: sign-in, refresh, sign-out and `client.postgrest.auth(token)` all
@@ -156,8 +168,7 @@ class Connection:
 
     async def _send(self, build: Callable[[], Any], what: str) -> Any:
         try:
-            if self._owned:
-                self._client.postgrest.headers["Authorization"] = f"Bearer {self.credentials.token()}"
+            self._authorize()
             if self._threads is None:
                 answer = await build().execute()
             else:

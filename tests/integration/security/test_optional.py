@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
+from reactive_worker.credentials import Credentials, TokenFile
+from reactive_worker.errors import PermissionDeniedError
 from reactive_worker.local.project import find_project
+from reactive_worker.store.connection import Connection
+from reactive_worker.store.objects import FileMissingError, ObjectStore
+from reactive_worker.tokens import mint_token
 from tests.integration.security.people import headers
 
 OPTIONAL = find_project().folder / "optional"
@@ -48,6 +54,7 @@ def test_they_are_no_migrations() -> None:
         "anon_demo.sql",
         "anon_demo_undo.sql",
         "tenants.sql",
+        "worker_files.sql",
     }
     assert not {path.name for path in OPTIONAL.glob("*")} & {
         migration.path.name for migration in find_project().migrations()
@@ -92,6 +99,38 @@ def test_a_demo_lets_anybody_have_what_nobody_owns_and_is_taken_back(local_supab
             " and routine_name <> 'reactive_worker_schema_version'"
         ).fetchall()
     assert left == [(0,), (0,), (0,)]
+
+
+async def test_workers_get_one_bucket(local_supabase: Any, tmp_path: Path) -> None:
+    run(local_supabase, "worker_files.sql")
+    token = tmp_path / "token"
+    token.write_text(mint_token(local_supabase.jwt_secret, expires_in=60))
+    everything = await Connection.open(local_supabase.api_url, local_supabase.secret_key)
+    own = await Connection.open(
+        local_supabase.api_url, Credentials(local_supabase.publishable_key, TokenFile(token))
+    )
+    try:
+        await ObjectStore(everything).ensure_private("others")
+        await ObjectStore(everything).put("others", "a.txt", b"theirs", "text/plain")
+        worker = ObjectStore(own)
+        await worker.ensure_private("results")
+        await worker.put("results", "a.txt", b"ours", "text/plain")
+        assert await worker.get("results", "a.txt") == b"ours"
+        assert (await worker.sign("results", "a.txt", 60)).startswith(local_supabase.api_url)
+        for refused in (
+            worker.get("others", "a.txt"),
+            worker.put("others", "b.txt", b"ours", "text/plain"),
+            worker.ensure_private("more"),
+        ):
+            with pytest.raises((FileMissingError, PermissionDeniedError)):
+                await refused
+        # A renewed token reaches the storage client, too: this one may do nothing.
+        token.write_text(mint_token(local_supabase.jwt_secret, expires_in=60, role="anon"))
+        with pytest.raises((FileMissingError, PermissionDeniedError)):
+            await worker.get("results", "a.txt")
+    finally:
+        await own.aclose()
+        await everything.aclose()
 
 
 @pytest.mark.parametrize("forged", ["user_metadata", "tenant_id"])
