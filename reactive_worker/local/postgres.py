@@ -41,7 +41,7 @@ PORT_TRIES = 5
 #: What a fresh database gets: the scripts, by a relation that is there once they have run.
 _BOOTSTRAP = {
     "auth.users": ("bootstrap.sql",),
-    "realtime.messages": ("realtime.sql", "realtime_partitions.sql"),
+    "realtime.messages": ("realtime.sql", "realtime_upkeep.sql"),
     "storage.objects": ("storage/schema.sql",),
 }
 

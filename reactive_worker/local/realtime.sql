@@ -1,7 +1,7 @@
--- What Realtime keeps in a project's database for broadcasts: the table of messages, the functions that write
--- to it, and the publication they are streamed from. Run as supabase_admin, once per database, after
--- bootstrap.sql. Names, signatures, owners, rights and refusals are those of a hosted project, so that a
--- migration which sends messages or creates policies on them works in both places.
+-- What Realtime keeps in a project's database for broadcasts: the table of messages and the functions that
+-- write to it. Run as supabase_admin after bootstrap.sql, where there is no such table. Names, signatures,
+-- owners, rights and refusals are those of a hosted project, so that a migration which sends messages or creates
+-- policies on them works in both places.
 
 -- Policies on realtime.messages are created by the project's own migrations, which run as postgres.
 grant supabase_realtime_admin to postgres;
@@ -25,7 +25,7 @@ grant all on realtime.messages to postgres, dashboard_user;
 grant select, insert, update on realtime.messages to anon, authenticated, service_role;
 
 -- The topic a policy is asked about: that of the join, of the message, or of the last realtime.send.
-create function realtime.topic() returns text
+create or replace function realtime.topic() returns text
 language sql stable
 set search_path = ''
 as $$
@@ -34,7 +34,7 @@ $$;
 
 -- Sends a message to the members of a topic when the transaction commits. Never raises: whoever sends from a
 -- trigger must not lose the row for the sake of a notification. The caller's own rights and policies count.
-create function realtime.send(payload jsonb, event text, topic text, private boolean default true)
+create or replace function realtime.send(payload jsonb, event text, topic text, private boolean default true)
 returns void
 language plpgsql
 set search_path = ''
@@ -56,7 +56,7 @@ end
 $$;
 
 -- Likewise, with bytes instead of JSON; only members that speak protocol version 2.0.0 get it.
-create function realtime.send_binary(payload bytea, event text, topic text, private boolean default true)
+create or replace function realtime.send_binary(payload bytea, event text, topic text, private boolean default true)
 returns void
 language plpgsql
 set search_path = ''
@@ -72,7 +72,7 @@ $$;
 
 -- For row triggers: tells the members of a private topic which row changed, and how. Unlike realtime.send it
 -- raises when it is called wrongly, and so ends the transaction that changed the row.
-create function realtime.broadcast_changes(
+create or replace function realtime.broadcast_changes(
   topic_name text,
   event_name text,
   operation text,
@@ -108,5 +108,3 @@ alter function realtime.send(jsonb, text, text, boolean) owner to supabase_realt
 alter function realtime.send_binary(bytea, text, text, boolean) owner to supabase_realtime_admin;
 alter function realtime.broadcast_changes(text, text, text, text, text, record, record, text)
   owner to supabase_realtime_admin;
-
-create publication supabase_realtime_messages_publication for table realtime.messages;

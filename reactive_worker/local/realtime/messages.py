@@ -26,7 +26,7 @@ from reactive_worker.local.realtime.timings import Timings
 log = logging.getLogger(__name__)
 
 _PUBLICATION = "supabase_realtime_messages_publication"
-_PARTITIONS = Path(__file__).parent.parent / "realtime_partitions.sql"
+_UPKEEP = Path(__file__).parent.parent / "realtime_upkeep.sql"
 
 #: Takes a message for the members of a room.
 Deliver = Callable[[Room, UserBroadcast], None]
@@ -130,7 +130,7 @@ class MessageStream:
         await self._database.close()
 
     async def _run(self) -> None:
-        keeping = asyncio.create_task(self._keep_partitions(), name="realtime-partitions")
+        keeping = asyncio.create_task(self._keep_up(), name="realtime-upkeep")
         try:
             await self._reader.run(self._take, opened=self._relations.clear, prepare=self._prepare)
         finally:
@@ -138,21 +138,21 @@ class MessageStream:
             await asyncio.gather(keeping, return_exceptions=True)
 
     async def _prepare(self) -> None:
-        script = cast("LiteralString", _PARTITIONS.read_text(encoding="utf-8"))
+        script = cast("LiteralString", _UPKEEP.read_text(encoding="utf-8"))
         try:
             async with self._database.connection() as connection:
                 await connection.execute(script)
         finally:
             self._prepared.set()
 
-    async def _keep_partitions(self) -> None:
+    async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(self._timings.partition_check)
             try:
                 await self._prepare()
             except Exception:
                 # Those of the next days are there already; the next look is a few hours away.
-                log.exception("the partitions of realtime.messages could not be renewed")
+                log.exception("the upkeep of realtime.messages failed")
 
     async def _take(self, messages: Sequence[bytes]) -> int:
         for message in messages:

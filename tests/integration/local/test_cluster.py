@@ -126,9 +126,13 @@ def test_data_stays_and_is_durable(tmp_path: Path) -> None:
     with Cluster(data_dir=folder) as cluster, psycopg.connect(cluster.dsn(), autocommit=True) as connection:
         connection.execute("create table kept (x int)")
         assert connection.execute("show fsync").fetchone() == ("on",)
+        # As in a folder made before there were messages: what is missing is made at the next start.
+        connection.execute("drop table realtime.messages")
     assert (folder / ".gitignore").read_text() == "*\n"
     with Cluster(data_dir=folder) as cluster, psycopg.connect(cluster.dsn()) as connection:
         assert connection.execute("select count(*) from kept").fetchone() == (0,)
+        connection.execute("select realtime.send('{}', 'wake', 'room')")
+        assert connection.execute("select count(*) from realtime.messages").fetchone() == (1,)
 
 
 def test_a_folder_has_one_owner_at_a_time(tmp_path: Path, hold: Callable[..., Holder]) -> None:

@@ -271,7 +271,8 @@ async def test_who_asked_is_told_when_messages_flow_or_is_closed(
     await client.next(_wake(1))
 
 
-async def test_partitions_are_made_and_dropped_in_time(gateway: Gateway, writer: Connection) -> None:
+async def test_what_is_missing_in_the_database_is_made(gateway: Gateway, writer: Connection) -> None:
+    writer.execute("drop publication supabase_realtime_messages_publication")
     parts = "select relname from pg_class where relname like 'messages\\_2%' and relkind = 'r' order by 1"
     expected = writer.execute(parts).fetchall()
     assert len(expected) == 5

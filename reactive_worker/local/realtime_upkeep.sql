@@ -1,6 +1,21 @@
--- Makes the daily partitions of realtime.messages from yesterday to in three days and drops those whose
--- messages are older than three days. Repeatable; Realtime runs it when its first client joins and every few
--- hours. Without the partition of today realtime.send loses every message, with a warning only.
+-- What must be in order for messages to be stored and streamed: the publication they are streamed from, and the
+-- daily partitions of realtime.messages from yesterday to in three days; those of messages older than three
+-- days are dropped. Repeatable; Realtime runs it when its first client joins and every few hours. Without the
+-- partition of today realtime.send loses every message, with a warning only.
+
+do $publication$
+begin
+  if not exists (
+    select from pg_catalog.pg_publication_rel as entry
+    join pg_catalog.pg_publication as publication on publication.oid = entry.prpubid
+    where publication.pubname = 'supabase_realtime_messages_publication'
+      and entry.prrelid = 'realtime.messages'::regclass
+  ) then
+    drop publication if exists supabase_realtime_messages_publication;
+    create publication supabase_realtime_messages_publication for table realtime.messages;
+  end if;
+end
+$publication$;
 
 do $partitions$
 declare
