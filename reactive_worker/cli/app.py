@@ -21,6 +21,7 @@ from reactive_worker.cli import (
     run_worker,
     tasks,
     tokens,
+    wait,
     workers,
 )
 from reactive_worker.cli.console import Console
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reactive-worker {__version__}")
     add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (project, dev, demo, run_worker, tasks, artifact, events, monitor, workers, tokens):
+    for group in (project, dev, demo, run_worker, tasks, wait, artifact, events, monitor, workers, tokens):
         group.add(commands)
     return parser
 

@@ -134,7 +134,7 @@ def _submit(args: argparse.Namespace, console: Console) -> int:
         )
         for todo in ended:
             console.emit(todo_json(todo))
-            _say_result(console, todo)
+            say_result(console, todo)
         return 0 if all(todo.agent_status == "completed" for todo in ended) else 1
 
     return run_with_client(args, work)
@@ -243,7 +243,7 @@ def _task(args: argparse.Namespace, console: Console) -> int:
         events = await client.get_events(todo.id)
         for event in events[-10:]:
             say_event(console, event, started=todo.created_at)
-        _say_result(console, todo)
+        say_result(console, todo)
         return 0
 
     return run_with_client(args, work)
@@ -276,7 +276,8 @@ def _say_facts(console: Console, todo: Todo) -> None:
             console.say(f"{console.style('dim', f'{name:<11}')} {value}")
 
 
-def _say_result(console: Console, todo: Todo) -> None:
+def say_result(console: Console, todo: Todo) -> None:
+    """Print what a task answered, asks or failed with."""
     if todo.agent_status == "input_required":
         console.say()
         console.say(f"waits for an answer: reactive-worker answer {todo.id} TEXT")

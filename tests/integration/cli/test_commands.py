@@ -324,3 +324,17 @@ async def test_several_executors_in_one_worker(shell: Shell) -> None:
     loud = await shell.run("submit", "loud", "x", "--wait")
     assert loud.stdout.strip() == "X"
     await shell.run("submit", "broken", "x", "--max-failures", "1", "--wait", code=1)
+
+
+async def test_waiting_from_a_script(shell: Shell, local_supabase: Any) -> None:
+    """Ended or asking: 0; failed, or not in time: 1."""
+    await shell.worker("mine:shout")
+    done = (await shell.run("submit", "test", "well")).stdout.strip()
+    later = (await shell.run("submit", "test", "later", "--delay", "3600")).stdout.strip()
+    assert "WELL" in (await shell.run("wait", done)).stdout
+    ended = await shell.run("wait", done, later, "--timeout", "0.05", code=1)
+    assert "has not ended within 0.05 s" in error_of(ended)
+    await query(
+        local_supabase.db_url, "update todolist set agent_status = 'input_required' where id = %s", later
+    )
+    assert f"reactive-worker answer {later} TEXT" in (await shell.run("wait", later)).stdout
