@@ -13,7 +13,7 @@ from reactive_worker.settings import Settings
 #: Fields whose option is not their own name.
 OPTIONS = {"default_timeout": "--timeout", "worker_name": "--name"}
 #: Secrets and their like are no options: arguments show up in `ps`.
-NO_OPTION = frozenset({"key", "worker_token", "worker_token_file"})
+NO_OPTION = frozenset({"key", "worker_token", "worker_token_file", "artifact_limit", "artifact_url_life"})
 
 _HEAD = """\
 # Settings
