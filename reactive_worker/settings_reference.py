@@ -22,8 +22,9 @@ _HEAD = """\
 
 A setting is looked for in this order: what a program passes (`ReactiveWorker(..., lease=60)`) or an option
 of `reactive-worker run`, the environment, the file `.env` in the current directory (`--env-file` names
-another), the default. An empty variable counts as not set. All are checked before anything starts, and what is wrong is
-named with where it came from. `reactive-worker init` writes an `env.example` that holds them all, explained.
+another), the default. An empty variable counts as not set. All are checked before anything starts, and what
+is wrong is named with where it came from. `reactive-worker init` writes an `env.example` that holds them
+all, explained.
 
 | setting | option of `run` | variable | default | |
 | --- | --- | --- | --- | --- |
