@@ -125,7 +125,8 @@ grant execute on function
 -- SECURITY DEFINER, because reactive_worker shall change rows through these functions and in no other way: with
 -- rights of its own on the tables, a leaked token could end, rewrite or delete any task past every fence. None of
 -- them reads or writes anything by a name it is given. As the tables' owner they pass row level security, as
--- service_role does; an owner who is no superuser could not make a role that bypasses it.
+-- service_role does; BYPASSRLS for the worker's role would leave those rights open, and on PostgreSQL 15 an owner who
+-- is no superuser cannot give it.
 alter function public.register_worker(uuid, text, text[], integer, double precision, jsonb) security definer;
 alter function public.heartbeat_worker(uuid, double precision, jsonb, jsonb) security definer;
 alter function public.unregister_worker(uuid) security definer;
