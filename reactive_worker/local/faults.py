@@ -105,6 +105,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "poll_interval": (_optional_seconds, None),
     "idle_interval": (_optional_seconds, None),
     "rest_status": (_optional_status, None),
+    "storage_status": (_optional_status, None),
     "swallow": (_flag, False),
     "clock_offset": (_offset, 0.0),
 }
@@ -145,6 +146,8 @@ class Faults:
     idle_interval: float | None
     #: HTTP status every REST request is answered with; None: REST works.
     rest_status: int | None
+    #: The same for storage requests, those that need no key included.
+    storage_status: int | None
     #: REST requests and socket frames are accepted and never answered.
     swallow: bool
     #: Seconds by which the database's task clock (`reactive_worker_now()`) is ahead, for REST calls.

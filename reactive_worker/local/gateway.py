@@ -172,11 +172,12 @@ class Gateway:
         self._stopping = asyncio.Event()
         pool = SessionPool(authenticator_dsn)
         rest = RestApp(pool, self.keys, self._project, self.faults)
+        storage = StorageApp(pool, self.keys, self.faults)
         realtime = RealtimeServer(admin_dsn, keys=self.keys, faults=self.faults, pacing=self._pacing)
         await realtime.start()
         server = _Server(
             uvicorn.Config(
-                LocalApp(rest, StorageApp(pool, self.keys), realtime.routes(), self.keys, self.faults),
+                LocalApp(rest, storage, realtime.routes(), self.keys, self.faults),
                 # Named, so that limits do not depend on what else is installed.
                 http=PatientProtocol,
                 ws=RealtimeProtocol,

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from reactive_worker.local.faults import Faults
 from reactive_worker.local.json_text import read_json
 from reactive_worker.local.keys import KeyRefusedError, Keys
 from reactive_worker.local.rest.errors import ApiError
@@ -45,9 +46,12 @@ class StorageApp:
         Sessions of the role `authenticator`.
     keys:
         The project's keys; signed URLs are signed with their secret.
+    faults:
+        The switch `storage_status`.
     """
 
-    def __init__(self, pool: SessionPool, keys: Keys) -> None:
+    def __init__(self, pool: SessionPool, keys: Keys, faults: Faults) -> None:
+        self._faults = faults
         self._db = StorageDatabase(pool)
         self._keys = keys
         self._identities = Identities(keys)
@@ -88,6 +92,13 @@ class StorageApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        status = self._faults.storage_status
+        if status is not None:
+            text = f"fault switch storage_status: every request gets {status}"
+            answer = StorageError(status, "Fault", text).answer()
+            answer.status_code = status
+            await answer(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
     # -- who and what ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,14 @@ class Maker(AgentExecutor):
 
 
 async def test_files_and_large_results(
-    local_supabase: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local_supabase: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The command below sets up logging as a program of its own would.
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    monkeypatch.setattr(root, "level", root.level)
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", local_supabase.service_role_key)
     db = local_supabase.db_url
     url, key = local_supabase.api_url, local_supabase.service_role_key
@@ -57,7 +64,7 @@ async def test_files_and_large_results(
     async with (
         TaskClient.from_settings(url=url, key=key) as client,
         TaskClient.from_settings(url=url, key=local_supabase.keys.mint_user(user)) as hers,
-        running_worker(local_supabase, Maker(), settings={"artifacts_bucket": "results"}),
+        running_worker(local_supabase, Maker(), settings={"artifacts_bucket": "results"}) as worker,
     ):
         id = await hers.submit_task("test", "make")
         todo = await client.wait_for_completion(id, timeout=60)
@@ -90,6 +97,16 @@ async def test_files_and_large_results(
             assert (answer.content, answer.headers["content-type"]) == (FILE, "application/x-bytes")
             assert "all%20bytes.bin" in answer.headers["content-disposition"]
             assert (await http.get(part["url"].split("?")[0])).status_code == 400
+
+        # Storage is away when the result is to be stored: it waits, and nothing is lost.
+        local_supabase.faults.storage_status = 503
+        late = await client.submit_task("test", "make")
+        await eventually(lambda: query(db, "select 1 from todolist where agent_status = 'in_progress'"))
+        await eventually(lambda: not worker.running)
+        assert (await client.get_task(late)).agent_status == "in_progress"
+        local_supabase.faults.storage_status = None
+        await client.wait_for_completion(late, timeout=60)
+        assert (await client.fetch_output(late))["text"] == "".join(WORDS)
 
         (tmp_path / "in.bin").write_bytes(FILE)
         file = await client.upload_file("results", tmp_path / "in.bin")
