@@ -9,7 +9,7 @@ import random
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from a2a.server.agent_execution import AgentExecutor
@@ -48,6 +48,10 @@ logger = logging.getLogger(__name__)
 FLUSH_TIMEOUT = 10.0
 #: Seconds each step of the shutdown still gets once it was asked to end now.
 LAST_SECOND = 1.0
+
+#: Seconds until the database is asked again about a signal it does not know of yet, and how long in all.
+SIGNAL_PAUSE = 0.02
+SIGNAL_PATIENCE = timedelta(seconds=5)
 
 T = TypeVar("T")
 
@@ -117,6 +121,7 @@ class Session:
         self._room.set()
         self._claims = 0
         self._unseen = Unseen()
+        self._signal_at: datetime | None = None
         self._expected_end: datetime | None = None
         self._recovery: asyncio.TimerHandle | None = None
         self._returning: asyncio.Task[None] | None = None
@@ -242,7 +247,7 @@ class Session:
             probe_interval=settings.probe_interval,
             on_row=pipeline.records.on_next,
             on_time=self._clock.at_least,
-            on_signal=lambda: self._lease.beat_now(),
+            on_signal=self._signalled,
             on_ready=lambda: pipeline.kicks.on_next(None),
             on_health=self._health_changed,
         )
@@ -399,10 +404,24 @@ class Session:
 
     # -- the lease -------------------------------------------------------------------------------------------
 
+    def _signalled(self, at: datetime | None) -> None:
+        self._signal_at = at
+        self._lease.beat_now()
+
+    def _ask_again(self, news: LeaseNews) -> None:
+        """Beat once more if the signal was heard before what it tells of could be seen in the database."""
+        if self._signal_at is None:
+            return
+        if news.signal_at is not None and news.signal_at >= self._signal_at:
+            self._signal_at = None
+        elif news.now is None or news.now - self._signal_at < SIGNAL_PATIENCE:
+            asyncio.get_running_loop().call_later(SIGNAL_PAUSE, self._lease.beat_now)
+
     def _heard(self, news: LeaseNews) -> None:
         if not news.known:
             self._register_again("this worker's lease had run out")
             return
+        self._ask_again(news)
         for id in news.cancel:
             run = self._runner.find(id)
             if run is not None:

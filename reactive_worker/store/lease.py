@@ -50,6 +50,8 @@ class LeaseNews:
     #: The database's time when it answered.
     now: datetime | None = None
     desired_state: str = "running"
+    #: When the mailbox was last touched, as far as this answer knows.
+    signal_at: datetime | None = None
     #: Tasks to which messages wait to be read.
     steer: tuple[str, ...] = ()
 
@@ -194,6 +196,7 @@ class LeaseKeeper:
                 next_lease_end=_time(data.get("next_lease_end")),
                 now=_time(data.get("now")),
                 desired_state=str(data.get("desired_state") or "running"),
+                signal_at=_time(data.get("signal_at")),
                 steer=tuple(str(id) for id in data.get("steer") or ()),
             )
         )

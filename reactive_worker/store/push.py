@@ -73,7 +73,7 @@ class PushChannel:
     on_time:
         The database's time when it sent a hint.
     on_signal:
-        The mailbox was touched by somebody: ask the database what for.
+        The mailbox was touched by somebody, then: ask the database what for.
     on_ready:
         Sweep now: a subscription became live, and what happened before was not told; or more rows became
         runnable than a hint names.
@@ -99,7 +99,7 @@ class PushChannel:
         probe_interval: float,
         on_row: Callable[[Mapping[str, Any]], None],
         on_time: Callable[[datetime], None],
-        on_signal: Callable[[], None],
+        on_signal: Callable[[datetime | None], None],
         on_ready: Callable[[], None],
         on_health: Callable[[PushHealth], None],
     ) -> None:
@@ -318,8 +318,9 @@ class PushChannel:
         self._sonar.echo(link, record.get("probe_at"))
         signal_at = record.get("signal_at")
         # Each way writes times in its own manner.
-        mailbox = (signal_at and parse_time(signal_at, "signal_at"), record.get("desired_state"))
+        signalled = None if signal_at is None else parse_time(signal_at, "signal_at")
+        mailbox = (signalled, record.get("desired_state"))
         if mailbox != self._mailbox:
             # The first one after the start says nothing new, but a heartbeat costs little.
             self._mailbox = mailbox
-            self._on_signal()
+            self._on_signal(signalled)

@@ -107,8 +107,15 @@ declare
   v_cancel jsonb;
   v_lost jsonb;
   v_stray jsonb;
+  v_desired_state text;
+  v_signal_at timestamptz;
 begin
   perform reactive_worker_private.check_runs('p_in_flight', p_in_flight);
+
+  -- First of all, so that whatever this signal was about is seen by the statements below. Push can be so quick that
+  -- the signal is heard before the transaction it tells of is visible: the worker compares, and asks again.
+  select m.desired_state, m.signal_at into v_desired_state, v_signal_at
+  from public.worker_mailbox m where m.worker_id = p_worker_id;
 
   -- A lease that ran out may be renewed as long as no sweep has condemned the worker: both take the row's lock, so
   -- one of them is first. An outage of the database outlasts every lease, and a result computed meanwhile still
@@ -148,7 +155,7 @@ begin
     -- has renewed by then, and recovery does not have to wait for a periodic sweep.
     'next_lease_end', (select min(w.lease_until) from public.workers w where w.id <> p_worker_id),
     'known', v_known, 'now', v_now, 'lease_until', case when v_known then v_lease_until end,
-    'desired_state', (select m.desired_state from public.worker_mailbox m where m.worker_id = p_worker_id),
+    'desired_state', v_desired_state, 'signal_at', v_signal_at,
     'cancel', v_cancel, 'lost', v_lost,
     -- Whose messages wait to be read: the worker asks read_steering for them.
     'steer', reactive_worker_private.steered(p_in_flight));

@@ -135,7 +135,7 @@ class Bench:
             probe_interval=3600.0,
             on_row=self.rows.append,
             on_time=self.times.append,
-            on_signal=lambda: None,
+            on_signal=lambda at: None,
             on_ready=self.count,
             on_health=lambda health: self.states.append(health.state),
         )
