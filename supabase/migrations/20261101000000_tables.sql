@@ -52,20 +52,8 @@
 --
 -- TIME is the database's, read through reactive_worker_now(), which tests can move.
 
--- The clock comes first because column defaults read it.
-create function public.reactive_worker_now() returns timestamptz
-language plpgsql stable
-set search_path = ''
-as $$
-begin
-  return now()
-    + coalesce(nullif(current_setting('app.settings.reactive_worker_clock_offset', true), '')::interval, interval '0');
-end
-$$;
-comment on function public.reactive_worker_now() is
-  'The time reactive-worker goes by; tests move it with app.settings.reactive_worker_clock_offset, an interval.';
-
-create table public.todolist (
+-- "if not exists": the file before this one has brought the predecessor's tables into the same shape.
+create table if not exists public.todolist (
   id uuid primary key default gen_random_uuid(),
   agent_type varchar(100) not null,
   prompt text not null,
@@ -107,7 +95,7 @@ create table public.todolist (
 );
 comment on table public.todolist is 'Tasks: one row is one task, and the truth about it.';
 
-create table public.events (
+create table if not exists public.events (
   id uuid primary key default gen_random_uuid(),
   todolist_id uuid not null references public.todolist (id) on delete cascade,
   event_type varchar(50) not null,
