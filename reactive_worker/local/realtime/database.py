@@ -92,12 +92,16 @@ class Database:
                 connect_timeout=10,
             )
             self._connecting = asyncio.create_task(attempt, name=f"connect {self._name}")
-        connecting = self._connecting
         try:
-            return await asyncio.shield(connecting)
-        finally:
-            if connecting.done():
-                self._connecting = None
+            connection = await asyncio.shield(self._connecting)
+        except asyncio.CancelledError:
+            # It may have been made in this very moment: whoever comes next takes it, or closes it.
+            raise
+        except BaseException:
+            self._connecting = None
+            raise
+        self._connecting = None
+        return connection
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
