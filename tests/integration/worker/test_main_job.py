@@ -56,7 +56,7 @@ async def test_push_alone_starts_every_row(local_supabase: Any, push: str) -> No
         for n in range(200):
             await client.table("todolist").insert({"agent_type": "test", "prompt": f"row {n}"}).execute()
         await client.postgrest.aclose()
-        await eventually(lambda: _all_done(local_supabase, 200))
+        await eventually(lambda: _all_done(local_supabase, 200), timeout=60)
     assert await runs_more_than_once(local_supabase.db_url) == []
     assert await broken_logs(local_supabase.db_url) == []
 

@@ -142,6 +142,7 @@ def test_executor_that_cannot_be_used(
         (("--polling-interval", "often"), "argument --polling-interval: invalid float value: 'often'"),
         (("--heartbeat", "40"), "heartbeat (40 s) must be at most half the lease"),
         (("--executor", "executors:Good"), "two executors for agent type 't'"),
+        (("--push", "fast"), "push must be one of auto, changes, broadcast, both, not 'fast'"),
         (("--log-level", "LOUD"), "invalid choice: 'LOUD'"),
     ],
 )
