@@ -109,8 +109,11 @@ def test_what_a_fresh_database_contains(workshop: Workshop) -> None:
     assert workshop.rows("select current_user, auth.uid(), auth.role(), auth.jwt(), auth.email()") == [
         ("postgres", None, None, None, None)
     ]
-    assert workshop.rows("select pubname, pg_get_userbyid(pubowner)::text from pg_publication") == [
-        ("supabase_realtime", "postgres")
+    owners = "select pubname, pg_get_userbyid(pubowner)::text from pg_publication order by pubname"
+    assert workshop.rows(owners) == [
+        ("supabase_realtime", "postgres"),
+        # Realtime's own, made by the role it connects as.
+        ("supabase_realtime_messages_publication", "supabase_admin"),
     ]
     workshop.write("migrations/1_first.sql", "create table a (x int);")
     workshop.run()
