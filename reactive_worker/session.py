@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from a2a.server.agent_execution import AgentExecutor
@@ -22,6 +20,7 @@ from reactive_worker.execution.context import TodoRequestContext
 from reactive_worker.execution.runner import Runner, to_observable
 from reactive_worker.execution.turn import Limits
 from reactive_worker.file_signer import FileSigner
+from reactive_worker.lease_news import NextDeath, Signals, Strays
 from reactive_worker.models import (
     Candidate,
     ClaimResult,
@@ -48,10 +47,6 @@ logger = logging.getLogger(__name__)
 FLUSH_TIMEOUT = 10.0
 #: Seconds each step of the shutdown still gets once it was asked to end now.
 LAST_SECOND = 1.0
-
-#: Seconds until the database is asked again about a signal it does not know of yet, and how long in all.
-SIGNAL_PAUSE = 0.02
-SIGNAL_PATIENCE = timedelta(seconds=5)
 
 T = TypeVar("T")
 
@@ -121,14 +116,13 @@ class Session:
         self._room.set()
         self._claims = 0
         self._unseen = Unseen()
-        self._signal_at: datetime | None = None
-        self._expected_end: datetime | None = None
-        self._recovery: asyncio.TimerHandle | None = None
-        self._returning: asyncio.Task[None] | None = None
         self._registering: asyncio.Task[None] | None = None
         self._runner = self._make_runner()
         self._steering = SteeringFeed(store, plan.id, self._runner.find)
         self.pipeline = self._make_pipeline()
+        self._signals = Signals(lambda: self._lease.beat_now())
+        self._next_death = NextDeath(lambda: self.pipeline.kicks.on_next(None))
+        self._strays = Strays(store, plan.id, lambda id, attempt: self.registry.get(id, attempt) is not None)
         self._push = self._make_push()
         self._lease = self._make_lease()
 
@@ -247,7 +241,7 @@ class Session:
             probe_interval=settings.probe_interval,
             on_row=pipeline.records.on_next,
             on_time=self._clock.at_least,
-            on_signal=self._signalled,
+            on_signal=self._signals.heard,
             on_ready=lambda: pipeline.kicks.on_next(None),
             on_health=self._health_changed,
         )
@@ -404,24 +398,11 @@ class Session:
 
     # -- the lease -------------------------------------------------------------------------------------------
 
-    def _signalled(self, at: datetime | None) -> None:
-        self._signal_at = at
-        self._lease.beat_now()
-
-    def _ask_again(self, news: LeaseNews) -> None:
-        """Beat once more if the signal was heard before what it tells of could be seen in the database."""
-        if self._signal_at is None:
-            return
-        if news.signal_at is not None and news.signal_at >= self._signal_at:
-            self._signal_at = None
-        elif news.now is None or news.now - self._signal_at < SIGNAL_PATIENCE:
-            asyncio.get_running_loop().call_later(SIGNAL_PAUSE, self._lease.beat_now)
-
     def _heard(self, news: LeaseNews) -> None:
         if not news.known:
             self._register_again("this worker's lease had run out")
             return
-        self._ask_again(news)
+        self._signals.answered(news)
         for id in news.cancel:
             run = self._runner.find(id)
             if run is not None:
@@ -431,46 +412,11 @@ class Session:
         # Ended runs are left alone: their end was stored after the heartbeat was sampled.
         self._stop_lost(news.lost)
         self._check_idle()
-        self._return_strays(news.stray)
-        self._expect_end(news)
-        self._obey(news.desired_state)
-
-    def _expect_end(self, news: LeaseNews) -> None:
-        """Sweep in the moment another worker's lease ends, unless a heartbeat says that it was renewed."""
-        if news.next_lease_end is None or news.now is None or news.next_lease_end == self._expected_end:
-            return
-        if self._recovery is not None:
-            self._recovery.cancel()
-        self._expected_end = news.next_lease_end
-        # Spread, so that a fleet does not sweep in one instant; at least a moment, if it is overdue already.
-        left = max((news.next_lease_end - news.now).total_seconds(), 0.3) + random.uniform(0.05, 0.3)
-        self._recovery = asyncio.get_running_loop().call_later(left, self._recover)
-
-    def _recover(self) -> None:
-        # Forgotten, so that the next heartbeat expects it anew if this sweep may not call it dead yet.
-        self._expected_end = None
-        self.pipeline.kicks.on_next(None)
-
-    def _return_strays(self, stray: Collection[tuple[str, int]]) -> None:
-        """Hand back rows whose claim was answered into the void: ours in the database, run by nobody."""
         # A claim under way may be about to tell us of them; what went to the spool is not ours to give away.
-        if (
-            self._delivery.has_given_up
-            or self._claims
-            or (self._returning is not None and not self._returning.done())
-        ):
-            return
-        nobodys = [(id, attempt) for id, attempt in stray if self.registry.get(id, attempt) is None]
-        if nobodys:
-            logger.warning("%d task(s) were claimed but never arrived here: handing them back", len(nobodys))
-            self._returning = asyncio.create_task(self._hand_back(nobodys))
-
-    async def _hand_back(self, runs: Collection[tuple[str, int]]) -> None:
-        try:
-            await self._store.release(self.plan.id, runs)
-        except ReactiveWorkerError as error:
-            # The next heartbeat names them again.
-            logger.warning("could not hand tasks back: %s", error)
+        if not self._claims and not self._delivery.has_given_up:
+            self._strays.answered(news.stray)
+        self._next_death.answered(news)
+        self._obey(news.desired_state)
 
     def _register_again(self, why: str) -> None:
         if self._registering is not None and not self._registering.done():
@@ -531,7 +477,7 @@ class Session:
             )
         if back:
             logger.info("handing back %d unfinished task(s)", len(back))
-            await self._hand_back(back)
+            await self._strays.hand_back(back)
 
     async def _drain(self) -> None:
         # Set long ago perhaps, when nothing was held; what counts is from here on: no claim begins any more.
@@ -555,11 +501,10 @@ class Session:
 
     async def _leave(self) -> None:
         self._steering.stop()
-        if self._recovery is not None:
-            self._recovery.cancel()
-        for task in (self._registering, self._returning):
-            if task is not None:
-                task.cancel()
+        self._next_death.stop()
+        self._strays.stop()
+        if self._registering is not None:
+            self._registering.cancel()
         if self._delivery.has_given_up:
             # Unregistering hands back what this worker holds, finished tasks in the spool included.
             logger.warning("not unregistering: ended tasks wait in %s", self.plan.settings.spool)
