@@ -202,9 +202,11 @@ class Session:
     def _make_pipeline(self) -> Pipeline:
         plan, settings = self.plan, self.plan.settings
         types = sorted(plan.executors)
+        # A fair order can only be as fair as what a sweep shows it.
+        fair_by = plan.order.sweep_by if isinstance(plan.order, streams.FairOrder) else None
         pipeline = Pipeline(
             agent_types=types,
-            sweep=lambda wanted: self._store.sweep(plan.id, wanted, SWEEP_LIMIT),
+            sweep=lambda wanted: self._store.sweep(plan.id, wanted, SWEEP_LIMIT, fair_by),
             claim=self._claim,
             run=lambda todo: to_observable(self._runner, todo),
             store=self._delivery.store_batch,

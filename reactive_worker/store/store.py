@@ -181,12 +181,14 @@ class TodoStore:
         """Remove the worker; whatever it still holds is released unharmed."""
         await self.connection.rpc("unregister_worker", {"p_worker_id": worker_id})
 
-    async def sweep(self, worker_id: str, agent_types: Sequence[str], limit: int) -> SweepResult:
-        """Put rows of expired workers back, then return the best due candidates."""
-        answer = await self.connection.rpc(
-            "sweep_todos",
-            {"p_worker_id": worker_id, "p_agent_types": list(agent_types), "p_limit": limit},
-        )
+    async def sweep(
+        self, worker_id: str, agent_types: Sequence[str], limit: int, fair_by: str | None = None
+    ) -> SweepResult:
+        """Put rows of expired workers back, then return the best due candidates: of all, or of each owner."""
+        arguments = {"p_worker_id": worker_id, "p_agent_types": list(agent_types), "p_limit": limit}
+        if fair_by is not None:
+            arguments["p_fair_by"] = fair_by
+        answer = await self.connection.rpc("sweep_todos", arguments)
         candidates: list[Candidate] = []
         for row in answer["candidates"]:
             try:

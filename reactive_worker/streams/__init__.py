@@ -10,7 +10,7 @@ from reactive_worker.streams.backoff import Backoff, RandomSource, spread
 from reactive_worker.streams.circuit_breaker import BreakerState, circuit_breaker, outcome_verdict
 from reactive_worker.streams.dedupe import dedupe
 from reactive_worker.streams.dispatch import dispatch
-from reactive_worker.streams.fair_by import fair_by
+from reactive_worker.streams.fair_by import FairOrder, fair_by
 from reactive_worker.streams.guarded import Hook, guarded
 from reactive_worker.streams.hold_until_due import hold_until_due
 from reactive_worker.streams.limit_concurrency import limit_concurrency
@@ -29,6 +29,7 @@ __all__ = [
     "Backoff",
     "BatchResult",
     "BreakerState",
+    "FairOrder",
     "Hook",
     "Order",
     "PriorityKey",

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
-from typing import Any
+from typing import Any, Literal
 
 from reactive_worker.models import Candidate, Demand
-from reactive_worker.streams.prioritise import Order
 from reactive_worker.streams.priority import PriorityKey, take_room
 from reactive_worker.streams.ranking import Ranking
 from reactive_worker.streams.shelves import Shelves
 
 
+@dataclass(frozen=True, slots=True)
+class FairOrder:
+    """What `fair_by` returns: an order for `prioritise` that also says how to sweep for it."""
+
+    group: Callable[[Candidate], Hashable]
+    key: PriorityKey | None
+    weight: Callable[[Hashable], float] | None
+    #: The column a sweep shall be fair by; None: it is strictly by priority and age.
+    sweep_by: str | None
+
+    def __call__(self, capacity: int) -> Ranking:
+        return FairRanking(capacity, self.group, self.key, self.weight)
+
+
 def fair_by(
-    group: Callable[[Candidate], Hashable],
+    group: Literal["owner_id"] | Callable[[Candidate], Hashable] = "owner_id",
     *,
     key: PriorityKey | None = None,
     weight: Callable[[Hashable], float] | None = None,
-) -> Order:
+) -> FairOrder:
     """Serve groups in turns, each group's candidates in their own order.
 
     ::
@@ -32,7 +46,9 @@ def fair_by(
     Parameters
     ----------
     group:
-        Whose candidate it is, as ``lambda c: c.owner_id``.
+        ``"owner_id"``: the owners take turns, and sweeps bring the best rows of each, so that ten thousand
+        rows of one owner in the database do not hide ten of another. Or a function of a candidate, as
+        ``lambda c: c.context_id``: fair among the candidates known here, see below.
     key:
         The order within a group; default by priority, then by age. A priority never reaches across groups,
         but decides who begins where two have had the same.
@@ -47,17 +63,19 @@ def fair_by(
     Raises
     ------
     ValueError
-        When a weight is not above 0, where `prioritise` reports errors of a key.
+        When `group` is another text; when a weight is not above 0, where `prioritise` reports errors of a
+        key.
 
     Notes
     -----
-    Fair among the candidates that are known here. Beyond `capacity` the group with most loses its worst; what
-    is still only in the database is swept in the database's own order.
+    Beyond `capacity` the group with most loses its worst. With a function as `group`, what is still only in
+    the database is swept in the database's own order, by priority and age: a backlog of more rows than the
+    capacity can hide a group until its turn comes there.
 
     Example
     -------
     >>> from datetime import UTC, datetime
-    >>> ranking = fair_by(lambda c: c.owner_id)(100)
+    >>> ranking = fair_by("owner_id")(100)
     >>> for id in ("a1", "a2", "a3", "b1"):
     ...     moment = datetime(2030, 1, 1, tzinfo=UTC)
     ...     _ = ranking.offer(Candidate(id, "digest", 0, 0, moment, moment, owner_id=id[0]))
@@ -65,10 +83,11 @@ def fair_by(
     ['a1', 'b1', 'a2', 'a3']
     """
 
-    def order(capacity: int) -> Ranking:
-        return FairRanking(capacity, group, key, weight)
-
-    return order
+    if group == "owner_id":
+        return FairOrder(lambda candidate: candidate.owner_id, key, weight, group)
+    if not callable(group):
+        raise ValueError(f"group must be 'owner_id' or a function of a candidate, not {group!r}")
+    return FairOrder(group, key, weight, None)
 
 
 class FairRanking:

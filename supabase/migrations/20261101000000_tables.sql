@@ -154,6 +154,12 @@ create index todolist_pending_best_idx on public.todolist (agent_type, priority 
 create index todolist_pending_due_idx on public.todolist (agent_type, available_at)
   where agent_status = 'pending';
 
+-- What a fair sweep reads: the best of each owner. No owner (a back end's own task) is the zero uuid, because a search
+-- for "nobody or this one" cannot use an index.
+create index todolist_pending_owner_idx on public.todolist
+  (agent_type, coalesce(owner_id, '00000000-0000-0000-0000-000000000000'), priority desc, available_at, id)
+  where agent_status = 'pending';
+
 -- What does this worker hold; who holds anything; what is held by nobody.
 create index todolist_held_idx on public.todolist (worker_id) where agent_status = 'in_progress';
 

@@ -52,6 +52,86 @@ begin
 end
 $$;
 
+-- The same, fairly: of each owner the best, so that ten thousand tasks of one do not hide ten of another. `place` counts
+-- within the owner; `more` marks the last one taken of an owner who may have more. Reads at most about four times as
+-- many index entries as the limit, and one for each owner, whatever else is waiting. Tasks without an owner (a back
+-- end's own) are those of the zero uuid.
+create function reactive_worker_private.due_todos_by_owner(p_agent_type text, p_now timestamptz, p_limit integer)
+returns table (
+  id uuid, agent_type varchar, priority integer, attempt integer, available_at timestamptz, created_at timestamptz,
+  owner_id uuid, context_id varchar, place integer, more boolean)
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  c_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+  -- Where more owners wait than fit into one sweep, each sweep begins somewhere else.
+  v_from uuid := gen_random_uuid();
+  v_owners uuid[];
+  v_owner uuid;
+  v_each integer;
+  v_found integer;
+  v_rows integer;
+  v_priority bigint;
+begin
+  with recursive onwards (owner) as (
+    (select coalesce(t.owner_id, c_nobody) from public.todolist t
+     where t.agent_status = 'pending' and t.agent_type = p_agent_type and coalesce(t.owner_id, c_nobody) >= v_from
+     order by coalesce(t.owner_id, c_nobody) limit 1)
+    union all
+    select (select coalesce(t.owner_id, c_nobody) from public.todolist t
+            where t.agent_status = 'pending' and t.agent_type = p_agent_type
+              and coalesce(t.owner_id, c_nobody) > o.owner
+            order by coalesce(t.owner_id, c_nobody) limit 1)
+    from onwards o where o.owner is not null
+  ), before (owner) as (
+    (select coalesce(t.owner_id, c_nobody) from public.todolist t
+     where t.agent_status = 'pending' and t.agent_type = p_agent_type and coalesce(t.owner_id, c_nobody) < v_from
+     order by coalesce(t.owner_id, c_nobody) limit 1)
+    union all
+    select (select coalesce(t.owner_id, c_nobody) from public.todolist t
+            where t.agent_status = 'pending' and t.agent_type = p_agent_type
+              and coalesce(t.owner_id, c_nobody) > b.owner and coalesce(t.owner_id, c_nobody) < v_from
+            order by coalesce(t.owner_id, c_nobody) limit 1)
+    from before b where b.owner is not null
+  )
+  select array_agg(l.owner) into v_owners
+  from (
+    select a.owner from (select o.owner from onwards o union all select b.owner from before b) a
+    where a.owner is not null limit p_limit
+  ) l;
+  if v_owners is null then
+    return;
+  end if;
+
+  -- More than an equal share: owners with little to do leave room.
+  v_each := least(p_limit, greatest(1, ceil(4.0 * p_limit / cardinality(v_owners))));
+  foreach v_owner in array v_owners loop
+    v_found := 0;
+    v_priority := 2147483648;  -- above every integer
+    loop
+      select t.priority into v_priority from public.todolist t
+      where t.agent_status = 'pending' and t.agent_type = p_agent_type
+        and coalesce(t.owner_id, c_nobody) = v_owner and t.priority < v_priority
+      order by t.priority desc limit 1;
+      exit when not found;
+      return query
+        select t.id, t.agent_type, t.priority, t.attempt, t.available_at, t.created_at, t.owner_id, t.context_id,
+          (v_found + row_number() over (order by t.available_at, t.id))::integer,
+          v_found + row_number() over (order by t.available_at, t.id) = v_each
+        from public.todolist t
+        where t.agent_status = 'pending' and t.agent_type = p_agent_type
+          and coalesce(t.owner_id, c_nobody) = v_owner and t.priority = v_priority and t.available_at <= p_now
+        order by t.available_at, t.id
+        limit v_each - v_found;
+      get diagnostics v_rows = row_count;
+      v_found := v_found + v_rows;
+      exit when v_found >= v_each;
+    end loop;
+  end loop;
+end
+$$;
+
 -- Puts back what nobody runs any more. Returns how many rows, about a thousand at most: the next sweep goes on.
 create function reactive_worker_private.reclaim(p_worker_id uuid) returns integer
 language plpgsql
@@ -138,7 +218,10 @@ begin
 end
 $$;
 
-create function public.sweep_todos(p_worker_id uuid, p_agent_types text[], p_limit integer) returns jsonb
+-- p_fair_by: null for the best of all, strictly; 'owner_id' for the best of each owner.
+create function public.sweep_todos(
+  p_worker_id uuid, p_agent_types text[], p_limit integer, p_fair_by text default null
+) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
@@ -146,8 +229,12 @@ declare
   v_now timestamptz := public.reactive_worker_now();
   v_reclaimed integer;
   v_candidates jsonb;
+  v_more boolean := false;
   v_next_due_at timestamptz;
 begin
+  if p_fair_by <> 'owner_id' then
+    raise exception using errcode = '22023', message = format('p_fair_by must be owner_id or null, got %s', p_fair_by);
+  end if;
   if p_agent_types is null then
     raise exception using errcode = '22023', message = 'p_agent_types must not be null';
   end if;
@@ -158,13 +245,26 @@ begin
 
   v_reclaimed := reactive_worker_private.reclaim(p_worker_id);
 
-  select jsonb_agg(to_jsonb(c) order by c.priority desc, c.available_at, c.id) into v_candidates
-  from (
-    select d.* from (select distinct y.agent_type from unnest(p_agent_types) y (agent_type)) y
-    cross join lateral reactive_worker_private.due_todos(y.agent_type, v_now, p_limit) d
-    order by d.priority desc, d.available_at, d.id
-    limit p_limit
-  ) c;
+  if p_fair_by is null then
+    select jsonb_agg(to_jsonb(c) order by c.priority desc, c.available_at, c.id) into v_candidates
+    from (
+      select d.* from (select distinct y.agent_type from unnest(p_agent_types) y (agent_type)) y
+      cross join lateral reactive_worker_private.due_todos(y.agent_type, v_now, p_limit) d
+      order by d.priority desc, d.available_at, d.id
+      limit p_limit
+    ) c;
+  else
+    with due as materialized (
+      select d.* from (select distinct y.agent_type from unnest(p_agent_types) y (agent_type)) y
+      cross join lateral reactive_worker_private.due_todos_by_owner(y.agent_type, v_now, p_limit) d
+    ), best as (
+      select d.* from due d order by d.place, d.priority desc, d.available_at, d.id limit p_limit
+    )
+    select (select jsonb_agg(to_jsonb(b) - 'place' - 'more' order by b.place, b.priority desc, b.available_at, b.id)
+            from best b),
+      coalesce((select bool_or(d.more) from due d), false)
+    into v_candidates, v_more;
+  end if;
 
   select min(f.available_at) into v_next_due_at
   from (select distinct y.agent_type from unnest(p_agent_types) y (agent_type)) y
@@ -177,7 +277,7 @@ begin
 
   return jsonb_build_object(
     'now', v_now, 'next_due_at', v_next_due_at, 'reclaimed', v_reclaimed,
-    'full', coalesce(jsonb_array_length(v_candidates), 0) >= p_limit,
+    'full', v_more or coalesce(jsonb_array_length(v_candidates), 0) >= p_limit,
     'candidates', coalesce(v_candidates, '[]'));
 end
 $$;

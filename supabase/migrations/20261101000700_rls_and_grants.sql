@@ -99,7 +99,7 @@ revoke all on function
   public.set_worker_state(uuid, text),
   public.list_workers(),
   public.submit_todos(jsonb),
-  public.sweep_todos(uuid, text[], integer),
+  public.sweep_todos(uuid, text[], integer, text),
   public.claim_todos(uuid, uuid[], integer),
   public.append_events(uuid, jsonb),
   public.finish_todos(uuid, jsonb),
@@ -115,7 +115,7 @@ grant execute on function
   public.heartbeat_worker(uuid, double precision, jsonb, jsonb),
   public.unregister_worker(uuid),
   public.touch_probe(uuid),
-  public.sweep_todos(uuid, text[], integer),
+  public.sweep_todos(uuid, text[], integer, text),
   public.claim_todos(uuid, uuid[], integer),
   public.append_events(uuid, jsonb),
   public.finish_todos(uuid, jsonb),
@@ -131,7 +131,7 @@ alter function public.register_worker(uuid, text, text[], integer, double precis
 alter function public.heartbeat_worker(uuid, double precision, jsonb, jsonb) security definer;
 alter function public.unregister_worker(uuid) security definer;
 alter function public.touch_probe(uuid) security definer;
-alter function public.sweep_todos(uuid, text[], integer) security definer;
+alter function public.sweep_todos(uuid, text[], integer, text) security definer;
 alter function public.claim_todos(uuid, uuid[], integer) security definer;
 alter function public.append_events(uuid, jsonb) security definer;
 alter function public.finish_todos(uuid, jsonb) security definer;

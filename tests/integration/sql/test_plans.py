@@ -191,3 +191,25 @@ def test_heartbeats_leave_no_trail(meter: Meter) -> None:
         " where relname in ('workers', 'worker_mailbox') order by 1"
     ).fetchall()
     assert rows == [("worker_mailbox", 0, 1), ("workers", 0, 1)]
+
+
+def test_a_fair_sweep_reads_a_share_of_each_owner(meter: Meter) -> None:
+    """Nothing grows with one owner's backlog, nor with what is scheduled for later."""
+    sweep = {
+        "p_worker_id": meter.worker,
+        "p_agent_types": ["echo"],
+        "p_limit": 200,
+        "p_fair_by": "owner_id",
+    }
+    owner = "md5((i %% 10)::text)::uuid"
+    meter.fill(2_000, {"owner_id": owner})
+    meter.analyze()
+    with_few = meter.buffers("sweep_todos", **sweep)
+    big = {"owner_id": "md5('0')::uuid"}
+    meter.fill(MANY, big)
+    meter.fill(MANY, {**big, "available_at": "now() + interval '1 day' + i * interval '1 second'"})
+    meter.analyze()
+    assert meter.buffers("sweep_todos", **sweep) <= with_few * DEEPER
+    swept = meter.scans("sweep_todos", **sweep)
+    assert "todolist" not in swept, "a sequential scan"
+    assert "todolist_pending_owner_idx" in swept

@@ -6,6 +6,9 @@ import uuid
 from datetime import datetime
 from typing import Any
 
+import psycopg
+import pytest
+
 from tests.integration.sql.calling import Caller, Refused, result
 
 
@@ -241,3 +244,61 @@ async def test_a_sweep_is_bounded_and_the_next_one_goes_on(service: Caller) -> N
     assert answer["known"] is False
     assert (await service.sweep(watcher, limit=1))["reclaimed"] == 500
     assert [row["id"] for row in await service.call("list_workers")] == [watcher]
+
+
+async def test_a_fair_sweep_shows_the_best_of_each_owner(service: Caller, database: Any) -> None:
+    """Ten thousand rows of one owner hide nobody, and the answer says that there are more."""
+    owners = {name: f"{digit}0000000-0000-0000-0000-000000000000" for name, digit in ("a4", "b8", "cc")}
+    connection = await database.connect()
+    fill = (
+        "insert into todolist (agent_type, prompt, priority, owner_id, available_at)"
+        " select 'echo', %s || n, %s, %s::uuid, now() - %s * interval '1 hour' + n * interval '1 ms'"
+        " from generate_series(1, %s) n"
+    )
+    for name, priority, owner, age, rows in (
+        ("a", 0, owners["a"], 3, 10_000),
+        ("b", -5, owners["b"], 2, 3),
+        ("c", 0, owners["c"], 1, 2),
+        ("C", 7, owners["c"], 1, 1),
+        ("n", 0, None, 1, 2),
+    ):
+        await connection.execute(fill, [name, priority, owner, age, rows])
+    # Not due yet.
+    await connection.execute(fill, ["z", 9, owners["b"], -1, 5])
+
+    async def sweep(limit: int, fair_by: str | None = "owner_id") -> dict[str, Any]:
+        arguments = {"p_worker_id": None, "p_agent_types": ["echo"], "p_limit": limit, "p_fair_by": fair_by}
+        answer: dict[str, Any] = await service.call("sweep_todos", **arguments)
+        cursor = await connection.execute(
+            "select prompt from unnest(%s::uuid[]) with ordinality u (id, n)"
+            " join todolist using (id) order by n",
+            [ids(answer["candidates"])],
+        )
+        answer["prompts"] = [prompt for (prompt,) in await cursor.fetchall()]
+        return answer
+
+    strict = await sweep(20, None)
+    assert [prompt[0] for prompt in strict["prompts"]] == ["C", *"a" * 19]
+    fair = await sweep(20)
+    # In rounds: each owner's best, then each owner's second ...; within a round by priority, then age.
+    assert fair["prompts"][:9] == ["C1", "a1", "n1", "b1", "a2", "c1", "n2", "b2", "a3"]
+    assert {prompt for prompt in fair["prompts"] if prompt[0] != "a"} == {
+        "b1",
+        "b2",
+        "b3",
+        "c1",
+        "c2",
+        "C1",
+        "n1",
+        "n2",
+    }
+    assert len(fair["prompts"]) == 20
+    assert fair["full"] is True
+
+    # More owners than places: whoever is shown, it is one each, and others are shown another time.
+    seen = {prompt[0] for _ in range(60) for prompt in (await sweep(2))["prompts"]}
+    assert seen >= {"a", "b", "n"}
+    await connection.execute("delete from todolist where prompt like 'a%'")
+    assert (await sweep(20))["full"] is False
+    with pytest.raises(psycopg.DataError, match="p_fair_by must be owner_id or null, got agent_type"):
+        await sweep(1, "agent_type")

@@ -9,6 +9,7 @@ import pytest
 import reactivex.operators as ops
 from supabase import acreate_client
 
+from reactive_worker import streams
 from reactive_worker.models import PushState, TodoEvent
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.executors import Echo
@@ -108,6 +109,28 @@ async def test_a_key_of_ones_own_changes_the_order(local_supabase: Any) -> None:
     async with running_worker(local_supabase, echo, settings={"concurrency": 1}, priority_key=youngest_first):
         await eventually(lambda: _all_done(local_supabase, 10))
     assert seen == prompts[::-1]
+
+
+async def test_tenants_take_turns_however_long_the_backlog_of_one(local_supabase: Any) -> None:
+    """One tenant with 10,000 tasks and nine with 10 each: the nine finish first, and no slot is idle."""
+    tenant = "insert into todolist (agent_type, prompt, owner_id) select 'test', %s, md5(%s)::uuid"
+    many = f"{tenant} from generate_series(1, %s)"
+    await query(local_supabase.db_url, many, "big", "big", 10_000)
+    for n in range(9):
+        await query(local_supabase.db_url, many, f"small {n}", f"small {n}", 10)
+    seen: list[str] = []
+    echo = Echo(lambda context: seen.append(context.get_user_input()))
+    settings = {"concurrency": 20, "polling_interval": 3600.0, "sweep_interval": 3600.0}
+    async with running_worker(
+        local_supabase, echo, settings=settings, order=streams.fair_by("owner_id")
+    ) as worker:
+        # The next periodic sweep is an hour away: the stream itself asks for more when it runs low.
+        await eventually(lambda: len(seen) > 900, timeout=60)
+        worker.stop()
+    last = max(place for place, prompt in enumerate(seen) if prompt != "big")
+    assert sum(prompt != "big" for prompt in seen) == 90
+    # Ten tenants take turns: a hundred places, and what one claim took at a time.
+    assert last < 100 + 2 * 20
 
 
 async def test_both_hooks_and_worker_events_see_the_streams(local_supabase: Any) -> None:
