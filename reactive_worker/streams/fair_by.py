@@ -84,7 +84,7 @@ def fair_by(
     """
 
     if group == "owner_id":
-        return FairOrder(lambda candidate: candidate.owner_id, key, weight, group)
+        return FairOrder(lambda candidate: candidate.owner_id, key, weight, "owner_id")
     if not callable(group):
         raise ValueError(f"group must be 'owner_id' or a function of a candidate, not {group!r}")
     return FairOrder(group, key, weight, None)
