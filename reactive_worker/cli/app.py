@@ -15,6 +15,7 @@ from reactive_worker.cli import (
     artifact,
     demo,
     dev,
+    doctor,
     events,
     monitor,
     project,
@@ -68,7 +69,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reactive-worker {__version__}")
     add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (project, dev, demo, run_worker, tasks, wait, artifact, events, monitor, workers, tokens):
+    for group in (
+        project,
+        dev,
+        demo,
+        run_worker,
+        tasks,
+        wait,
+        artifact,
+        events,
+        monitor,
+        workers,
+        tokens,
+        doctor,
+    ):
         group.add(commands)
     return parser
 

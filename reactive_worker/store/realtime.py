@@ -112,6 +112,11 @@ class Link:
         """The supervising task; it ends only by `stop`."""
         return self._task
 
+    @property
+    def reason(self) -> str:
+        """Why the last client was thrown away; empty as long as none was."""
+        return self._reason
+
     async def start(self) -> None:
         """Begin; returns at once, readiness is told through `on_ready`."""
         if self._task is None:

@@ -89,6 +89,8 @@ list_workers                    -    -    -     -     -      1
 todo_stats                      -    -    -     -     -      1
 reactive_worker_now             -    -    1     1     -      1
 reactive_worker_schema_version  -    1    1     1     1      1
+reactive_worker_diagnose        -    -    -     -     1      1
+reactive_worker_rows            -    -    -     -     1      1
 foreign_function                -    -    -     -     -      1
 put_back in reactive_worker_private - x   x     x     x      x
 cancel_todo in reactive_worker_private - x x    x     x      x
@@ -256,6 +258,8 @@ class Api:
             body: dict[str, Any] = {"p_id": self.task(status)}
             message = {"messageId": str(uuid.uuid4()), "parts": [{"text": "hi"}]}
             return {**body, "p_message": message} if name in ("answer_todo", "steer_todo") else body
+        if name == "reactive_worker_rows":
+            return {"p_rows": 1}
         if name in ("list_workers", "todo_stats", "push_ways", "foreign_function") or name.startswith(
             "reactive_worker_"
         ):
