@@ -6,63 +6,14 @@ finding names has been applied.
 
 from __future__ import annotations
 
-import asyncio
-import io
-import json
-import socket
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
-
 import psycopg
 import pytest
 
-from reactive_worker.cli import main
 from reactive_worker.credentials import Credentials
-from reactive_worker.doctor import Finding, examine, exit_code, gather, judge
+from reactive_worker.doctor import exit_code, gather
 from reactive_worker.doctor.wanted import wanted
-from reactive_worker.local.gateway import Gateway
-from reactive_worker.local.migrations import migrate
-from reactive_worker.local.project import find_project
-from reactive_worker.testing.database import Database
 from reactive_worker.tokens import mint_token
-
-
-def bad(findings: Sequence[Finding]) -> dict[str, str]:
-    """What is not ok: {name: level}."""
-    return {finding.name: finding.level for finding in findings if finding.level != "ok"}
-
-
-class Patient:
-    """One Supabase and its doctor, who looks with the service role key unless told otherwise."""
-
-    def __init__(self, supabase: Gateway) -> None:
-        self.supabase = supabase
-        self.credentials = Credentials(supabase.secret_key)
-
-    def sql(self, statements: str) -> None:
-        """As the owner of the project, in its SQL editor."""
-        with psycopg.connect(self.supabase.db_url, autocommit=True) as connection:
-            connection.execute(statements.encode())
-
-    async def look(self, **options: Any) -> list[Finding]:
-        """The findings; without a probe through Realtime unless asked for."""
-        options = {"probe": False, **options}
-        return await examine(self.supabase.api_url, self.credentials, **options)
-
-    async def look_until(self, wanted: Callable[[dict[str, str]], bool], **options: Any) -> list[Finding]:
-        """Look again until the API has read its schema anew."""
-        async with asyncio.timeout(20):
-            while not wanted(bad(findings := await self.look(**options))):
-                pass
-        return findings
-
-
-@pytest.fixture
-def patient(local_supabase: Gateway) -> Patient:
-    return Patient(local_supabase)
+from tests.integration.doctor.patient import Patient, bad
 
 
 async def test_a_healthy_stack_has_nothing_to_mend(patient: Patient) -> None:
@@ -85,7 +36,8 @@ async def test_a_workers_token_is_enough(patient: Patient) -> None:
     patient.credentials = Credentials(patient.supabase.publishable_key, token)
     findings = await patient.look(probe=True)
     assert bad(findings) == {}
-    assert [f.what for f in findings if f.name == "key"][0].startswith("accepted, role reactive_worker until")
+    key = next(finding for finding in findings if finding.name == "key")
+    assert key.what.startswith("accepted, role reactive_worker until")
     assert any(finding.name == "realtime.broadcast" for finding in findings)
 
 
@@ -95,7 +47,9 @@ async def test_everything_the_migrations_make_is_looked_at(patient: Patient) -> 
     assert facts.database is not None
     made = wanted()
     covers = facts.database["covers"]
-    public = {name.removeprefix("public.").partition("(")[0] for name in made.functions if "private" not in name}
+    public = {
+        name.removeprefix("public.").partition("(")[0] for name in made.functions if "private" not in name
+    }
     assert set(covers["functions"]) == public
     assert set(covers["tables"]) == set(made.tables)
     assert set(facts.database["functions"]) == set(made.functions)
@@ -104,8 +58,6 @@ async def test_everything_the_migrations_make_is_looked_at(patient: Patient) -> 
         assert set(told["triggers"]) == {name for where, name in made.triggers if where == table}
         assert set(told["policies"]) == {name for where, name in made.policies if where == table}
 
-
-# -- spoiled by SQL, mended by SQL ----------------------------------------------------------------------------
 
 SPOILED = {
     "a table is out of the publication": (
@@ -164,7 +116,10 @@ SPOILED = {
         "alter table todolist disable trigger todolist_broadcast_insert",
         {"triggers": "warn"},
     ),
-    "REPLICA IDENTITY NOTHING": ("alter table todolist replica identity nothing", {"replica_identity": "fail"}),
+    "REPLICA IDENTITY NOTHING": (
+        "alter table todolist replica identity nothing",
+        {"replica_identity": "fail"},
+    ),
     "REPLICA IDENTITY FULL": ("alter table events replica identity full", {"replica_identity": "warn"}),
     "a tiny statement_timeout": (
         "do $$ begin execute format("

@@ -34,8 +34,9 @@ WORKING = {
     "finish_todos",
     "release_todos",
     "read_steering",
+    "reactive_worker_diagnose",
 }
-WORKERS = ANYBODY | WORKING | {"push_ways"}
+WORKERS = ANYBODY | WORKING | {"push_ways", "reactive_worker_rows"}
 EVERYTHING = USERS | WORKERS | {"set_worker_state", "list_workers", "todo_stats"}
 #: Of tasks, the columns a sweep returns.
 WORKER_COLUMNS = {
