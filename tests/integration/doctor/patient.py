@@ -37,7 +37,7 @@ class Patient:
 
     async def look_until(self, wanted: Callable[[dict[str, str]], bool], **options: Any) -> list[Finding]:
         """Look again until the API has read its schema anew."""
-        async with asyncio.timeout(20):
-            while not wanted(bad(findings := await self.look(**options))):
-                pass
+        deadline = asyncio.get_running_loop().time() + 20
+        while not wanted(bad(findings := await self.look(**options))):
+            assert asyncio.get_running_loop().time() < deadline, bad(findings)
         return findings

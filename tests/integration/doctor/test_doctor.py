@@ -103,8 +103,8 @@ SPOILED = {
     "EXECUTE is open to anon": ("grant execute on function list_workers() to anon", {"functions": "warn"}),
     "a function is gone": ("drop function claim_todos(uuid, uuid[], integer)", {"functions": "fail"}),
     "a function lost its search_path and its rights": (
-        "alter function sweep_todos(uuid, text[], integer) reset search_path;"
-        "alter function sweep_todos(uuid, text[], integer) security invoker",
+        "alter function release_todos(uuid, jsonb) reset search_path;"
+        "alter function release_todos(uuid, jsonb) security invoker",
         {"functions": "fail"},
     ),
     "the private schema cannot be used": (
