@@ -1,0 +1,1 @@
+"""Executors with the real packages of the frameworks, against a scripted model on loopback."""
