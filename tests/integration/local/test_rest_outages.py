@@ -11,8 +11,11 @@ import httpx
 import psycopg
 import pytest
 
+from reactive_worker.local.gateway import Gateway
+from reactive_worker.local.project import find_project
 from reactive_worker.local.rest.errors import ApiError, DatabaseError
 from reactive_worker.local.rest.session import Command, SessionPool
+from reactive_worker.testing.database import Database
 from tests.integration.local.conftest import Api
 
 REST_SESSIONS = """
@@ -186,10 +189,27 @@ async def test_large_statements_and_answers_pass_together(database: object) -> N
     pool.close()
 
 
-def test_no_thread_or_session_stays_behind(api: Api) -> None:
-    # The module's own gateway: one thread.
-    names = [thread.name for thread in threading.enumerate()]
-    assert names.count("reactive-worker gateway") == 1
+def test_no_thread_or_session_stays_behind(database: Database) -> None:
+    before = set(threading.enumerate())
+    gateway = Gateway(project=find_project())
+    gateway.start(
+        db_url=database.dsn,
+        authenticator_dsn=database.authenticator_dsn,
+        admin_dsn=database.admin_dsn,
+    )
+    try:
+        headers = {"apikey": gateway.service_role_key}
+        assert httpx.get(f"{gateway.api_url}/rest/v1/todolist", headers=headers).json() == []
+        assert set(threading.enumerate()) > before
+    finally:
+        gateway.stop()
+    assert set(threading.enumerate()) <= before
+    with psycopg.connect(database.admin_dsn) as admin:
+        others = admin.execute(
+            "select usename, application_name, query from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        ).fetchall()
+    assert others == []
 
 
 def test_a_surprise_is_logged_and_answered_like_any_error(
