@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from reactive_worker.errors import InvalidTaskError
 from reactive_worker.lazy_store import LazyStore
-from reactive_worker.models import TodoEvent
+from reactive_worker.models import Todo, TodoEvent
 from reactive_worker.settings import Settings
 from reactive_worker.tail import tail_events
 
@@ -56,17 +56,44 @@ class Monitor:
         """Close what this monitor opened itself."""
         await self._store.aclose()
 
-    async def get_system_stats(self, agent_type: str | None = None) -> dict[str, Any]:
-        """Count tasks by status, in one query; of one agent type if given.
+    async def get_system_stats(
+        self, agent_type: str | None = None, *, window: float = 3600.0
+    ) -> dict[str, Any]:
+        """Figures of all tasks, or of one agent type; two queries, whatever the table holds.
+
+        Parameters
+        ----------
+        agent_type:
+            Only its tasks.
+        window:
+            Seconds that times and failures look back, 1 to 31,536,000. At most the last 10,000 tasks that
+            ended in it are looked at.
 
         Returns
         -------
         dict
-            ``total_tasks``, ``pending_tasks``, ``in_progress_tasks``, ``input_required_tasks``,
-            ``completed_tasks``, ``failed_tasks``, ``cancelled_tasks``, ``oldest_pending_seconds`` (None when
-            nothing waits), ``workers_alive``, and ``by_agent_type``: the same counts for each type.
+            - ``total_tasks``, ``pending_tasks``, ``in_progress_tasks``, ``input_required_tasks``,
+              ``completed_tasks``, ``failed_tasks``, ``cancelled_tasks``; ``by_agent_type``: the same for each
+            - ``oldest_pending_seconds`` (None when nothing waits), ``workers_alive``
+            - ``wait_p50``, ``wait_p95``, ``run_p50``, ``run_p95``: seconds, None when nothing ended;
+              ``sampled``: of how many tasks; ``window_seconds``
+            - ``completed_by_minute``: of the last ten minutes, oldest first;
+              ``completed_per_minute``: their mean
+            - ``failures_by_cause``: type of the error -> how many failed for good
+
+        Raises
+        ------
+        SupabaseError
+            Supabase refused (figures need the service key) or cannot be reached.
         """
-        return await (await self._store.get()).stats(agent_type)
+        store = await self._store.get()
+        return {**await store.timings(agent_type, window), **await store.stats(agent_type)}
+
+    async def get_running_tasks(self, limit: int = 50) -> list[Todo]:
+        """Tasks in progress, the one that has run longest first; at most `limit`."""
+        if limit < 1:
+            raise InvalidTaskError(f"limit must be at least 1, not {limit}")
+        return await (await self._store.get()).list_running(limit)
 
     async def get_recent_events(self, limit: int = 10) -> list[TodoEvent]:
         """The newest events of all tasks, newest first.

@@ -23,6 +23,7 @@ from reactive_worker.cli import (
     tasks,
     tokens,
     wait,
+    watch,
     workers,
 )
 from reactive_worker.cli.console import Console
@@ -79,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         artifact,
         events,
         monitor,
+        watch,
         workers,
         tokens,
         doctor,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reactive_worker.client import TaskClient
     from reactive_worker.models import TodoEvent
 
-_STYLE = {
+EVENT_STYLE = {
     "task_started": "blue",
     "task_completed": "green",
     "task_failed": "red",
@@ -61,7 +61,7 @@ def say_event(
         when = f"+{(event.created_at - started).total_seconds():.2f} s"
     else:
         when = event.created_at.astimezone().strftime("%H:%M:%S.%f")[:-3]
-    kind = console.style(_STYLE.get(event.event_type, "bold"), f"{event.event_type:<20}")
+    kind = console.style(EVENT_STYLE.get(event.event_type, "bold"), f"{event.event_type:<20}")
     task = f"{event.todolist_id}  " if with_task else ""
     console.say(f"{when:>12}  {task}{event.seq or 0:>4}  {kind}  {short(event.message or '', 90)}".rstrip())
 

@@ -136,6 +136,21 @@ class TodoStore:
         """The monitor's figures, in one query."""
         return cast("dict[str, Any]", await self.connection.rpc("todo_stats", {"p_agent_type": agent_type}))
 
+    async def list_running(self, limit: int) -> list[Todo]:
+        """Tasks in progress, oldest start first."""
+        rows = await self.connection.select(
+            "todolist",
+            filters=[("agent_status", "eq", "in_progress")],
+            order=[("started_at", False), ("id", False)],
+            limit=limit,
+        )
+        return [Todo.from_row(row) for row in rows]
+
+    async def timings(self, agent_type: str | None, window: float) -> dict[str, Any]:
+        """Recent wait and run times, completions by minute, failures by cause, in one query."""
+        arguments = {"p_agent_type": agent_type, "p_window_seconds": window}
+        return cast("dict[str, Any]", await self.connection.rpc("todo_timings", arguments))
+
     async def workers(self) -> list[dict[str, Any]]:
         """Every registered worker, alive or not."""
         return cast("list[dict[str, Any]]", await self.connection.rpc("list_workers", {}))

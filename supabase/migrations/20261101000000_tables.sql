@@ -28,7 +28,7 @@
 --   workers   register_worker, heartbeat_worker, unregister_worker; sweep_todos to learn what is due, claim_todos to
 --             own it; append_events while it runs; finish_todos or release_todos to let go; touch_probe;
 --             read_steering for what people say to a running agent (table steering, see its own file).
---   people    todo_stats, list_workers, set_worker_state.
+--   people    todo_stats, todo_timings, list_workers, set_worker_state.
 --   Every function is one transaction, takes and returns batches, and returns one jsonb: PostgREST cuts off
 --   result sets at `max_rows` without a word, but never a single value.
 --

@@ -6,8 +6,11 @@ import asyncio
 import io
 import json
 import logging
+import os
+import pty
 import signal
 import sys
+import termios
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -257,7 +260,7 @@ async def test_stats(shell: Shell, local_supabase: Any) -> None:
     (stats,) = await shell.json("stats")
     assert stats["pending_tasks"] == 2
     program = await shell.run("stats")
-    assert "workers alive: 0" in program.stdout
+    assert "workers alive  0" in program.stdout
     assert program.stdout.splitlines()[1].split()[:2] == ["test", "2"]
 
 
@@ -338,3 +341,37 @@ async def test_waiting_from_a_script(shell: Shell, local_supabase: Any) -> None:
         local_supabase.db_url, "update todolist set agent_status = 'input_required' where id = %s", later
     )
     assert f"reactive-worker answer {later} TEXT" in (await shell.run("wait", later)).stdout
+
+
+async def test_watching_in_a_terminal(shell: Shell, local_supabase: Any) -> None:
+    """In a real pseudo-terminal: it draws, follows, and q ends it and puts the terminal back."""
+    await shell.run("submit", "test", "first")
+    refused = await shell.run("watch", code=2)
+    assert "watch draws on a terminal" in error_of(refused)
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    seen = bytearray()
+    asyncio.get_running_loop().add_reader(ours, lambda: seen.extend(os.read(ours, 65536)))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "reactive_worker.cli", "watch", "--interval", "0.1"),
+        env={**os.environ, **shell.environment, "TERM": "xterm-256color", "COLUMNS": "130", "LINES": "40"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    try:
+        await eventually(lambda: b"none is registered" in seen, timeout=30)
+        await shell.worker("mine:shout")
+        # The worker and the events of the task it runs.
+        await eventually(lambda: b"task_completed" in seen, timeout=30)
+        await eventually(lambda: b"workers (1)" in seen)
+        os.write(ours, b"q")
+        assert await process.wait() == 0
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        asyncio.get_running_loop().remove_reader(ours)
+        os.close(ours)
+        os.close(theirs)

@@ -87,6 +87,7 @@ push_ways                       -    -    -     -     1      1
 set_worker_state                -    -    -     -     -      1
 list_workers                    -    -    -     -     -      1
 todo_stats                      -    -    -     -     -      1
+todo_timings                    -    -    -     -     -      1
 reactive_worker_now             -    -    1     1     -      1
 reactive_worker_schema_version  -    1    1     1     1      1
 reactive_worker_diagnose        -    -    -     -     1      1
@@ -260,9 +261,13 @@ class Api:
             return {**body, "p_message": message} if name in ("answer_todo", "steer_todo") else body
         if name == "reactive_worker_rows":
             return {"p_rows": 1}
-        if name in ("list_workers", "todo_stats", "push_ways", "foreign_function") or name.startswith(
-            "reactive_worker_"
-        ):
+        if name in (
+            "list_workers",
+            "todo_stats",
+            "todo_timings",
+            "push_ways",
+            "foreign_function",
+        ) or name.startswith("reactive_worker_"):
             return {}
         if name == "put_back":
             return {"p_ids": [], "p_lost": True}

@@ -37,7 +37,7 @@ WORKING = {
     "reactive_worker_diagnose",
 }
 WORKERS = ANYBODY | WORKING | {"push_ways", "reactive_worker_rows"}
-EVERYTHING = USERS | WORKERS | {"set_worker_state", "list_workers", "todo_stats"}
+EVERYTHING = USERS | WORKERS | {"set_worker_state", "list_workers", "todo_stats", "todo_timings"}
 #: Of tasks, the columns a sweep returns.
 WORKER_COLUMNS = {
     "id",

@@ -213,3 +213,18 @@ def test_a_fair_sweep_reads_a_share_of_each_owner(meter: Meter) -> None:
     swept = meter.scans("sweep_todos", **sweep)
     assert "todolist" not in swept, "a sequential scan"
     assert "todolist_pending_owner_idx" in swept
+
+
+def test_times_are_taken_from_what_ended_last_not_from_the_table(meter: Meter) -> None:
+    def ended(age: str) -> dict[str, str]:
+        at = f"now() - {age} - i * interval '1 second'"
+        return {"agent_status": "'completed'", "started_at": at, "completed_at": at}
+
+    meter.fill(1_000, ended("interval '0'"))
+    meter.analyze()
+    alone = meter.buffers("todo_timings")
+    meter.fill(MANY, ended("interval '1 day'"))
+    meter.fill(MANY)
+    meter.analyze()
+    assert meter.buffers("todo_timings") <= alone * DEEPER
+    assert "todolist" not in meter.scans("todo_timings"), "a sequential scan"

@@ -271,3 +271,31 @@ async def test_the_figures(service: Caller) -> None:
         "input_required": 1,
     }
     assert other["oldest_pending_seconds"] is None
+
+
+async def test_times_of_what_ended_and_why_some_failed(service: Caller) -> None:
+    nothing = await service.call("todo_timings")
+    assert (nothing["sampled"], nothing["wait_p50"], nothing["failures_by_cause"]) == (0, None, {})
+    assert nothing["completed_by_minute"] == [0] * 10
+    worker = await service.register(lease=3600)
+    clock = 0
+    for wait, run, kind in ((1, 10, "completed"), (3, 20, "completed"), (5, 40, "failed")):
+        id = await service.submit()
+        await service.move_clock(clock := clock + wait)
+        (claimed,) = await service.claim(worker, id)
+        await service.move_clock(clock := clock + run)
+        more = {"error": {"type": "timeout", "message": "too long"}} if kind == "failed" else {}
+        await service.finish(worker, result(claimed, kind, **more))
+    await service.move_clock(clock + 60)
+    figures = await service.call("todo_timings")
+    assert figures["sampled"] == 3
+    assert (round(figures["wait_p50"]), round(figures["wait_p95"])) == (3, 5)
+    assert (round(figures["run_p50"]), round(figures["run_p95"])) == (20, 40)
+    assert sum(figures["completed_by_minute"]) == 2
+    assert figures["completed_per_minute"] == 0.2
+    assert figures["failures_by_cause"] == {"timeout": 1}
+    # Out of the window, or of another type: not seen.
+    assert (await service.call("todo_timings", p_window_seconds=30))["sampled"] == 0
+    assert (await service.call("todo_timings", p_agent_type="other"))["sampled"] == 0
+    with Refused("22023", "p_window_seconds"):
+        await service.call("todo_timings", p_window_seconds=0)

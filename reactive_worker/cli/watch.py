@@ -1,0 +1,174 @@
+"""`watch`: tasks, workers and events, live in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from reactive_worker.cli.console import Console
+from reactive_worker.cli.options import Commands, add_command, add_connection, load_settings, quiet_logging
+from reactive_worker.errors import ConfigurationError, UnreachableError
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from reactive_worker.cli.watch_view import Snapshot
+    from reactive_worker.models import TodoEvent
+    from reactive_worker.monitor import Monitor
+    from reactive_worker.settings import Settings
+
+#: Events kept for the picture; no terminal is higher.
+EVENTS = 200
+#: Running tasks asked for.
+RUNNING = 50
+#: Seconds a look may take before the picture says that nobody answers.
+PATIENCE = 5.0
+_EPILOG = (
+    "q or Escape ends (exit code 0), Ctrl-C, too (130). For scripts: `stats --json`, `events --tail --json`."
+)
+
+
+def add(commands: Commands) -> None:
+    """Register the command."""
+    watch = add_command(commands, "watch", _watch, "watch tasks, workers and events live", epilog=_EPILOG)
+    watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (1)")
+    add_connection(watch)
+
+
+def _watch(args: argparse.Namespace, console: Console) -> int:
+    if not console.is_terminal or not sys.stdin.isatty():
+        raise ConfigurationError(
+            "watch draws on a terminal, and this is none; for scripts there are "
+            "`reactive-worker stats --json` and `reactive-worker events --tail --json`"
+        )
+    if not 0.1 <= args.interval <= 3600:
+        raise ConfigurationError("--interval must be between 0.1 and 3600 seconds")
+    quiet_logging(args)
+    return asyncio.run(_main(load_settings(args), args.interval))
+
+
+async def _main(settings: Settings, interval: float) -> int:
+    from rich.console import Console as Screen
+    from rich.live import Live
+
+    from reactive_worker.monitor import Monitor
+
+    quit_ = asyncio.Event()
+    async with Monitor.from_settings(settings) as monitor:
+        # Before the screen changes: a wrong key is one line, as everywhere.
+        first = await look(monitor, Events())
+        with Live(console=Screen(), screen=True, auto_refresh=False) as live, _keys(quit_):
+            events = Events()
+            async with _following(monitor, events):
+                await _redraw_until(quit_, live, monitor, events, first, interval)
+    return 0
+
+
+class Events:
+    """The newest events of all tasks."""
+
+    def __init__(self) -> None:
+        self.newest: deque[TodoEvent] = deque(maxlen=EVENTS)
+        self.heard = asyncio.Event()
+
+    async def follow(self, monitor: Monitor) -> None:
+        """Go on for ever."""
+        async for event in monitor.tail_events(EVENTS // 4):
+            self.newest.append(event)
+            self.heard.set()
+
+
+async def look(monitor: Monitor, events: Events) -> Snapshot:
+    """One snapshot of everything; raises what the store raises."""
+    from reactive_worker.cli.watch_view import Snapshot
+
+    stats, workers, running = await asyncio.gather(
+        monitor.get_system_stats(), monitor.get_workers(), monitor.get_running_tasks(RUNNING)
+    )
+    alive = sorted(workers, key=lambda worker: (not worker["alive"], str(worker["name"]), str(worker["id"])))
+    return Snapshot(
+        at=datetime.now(UTC),
+        stats=stats,
+        workers=alive,
+        running=running,
+        events=tuple(events.newest),
+    )
+
+
+async def _redraw_until(
+    quit_: asyncio.Event,
+    live: Live,
+    monitor: Monitor,
+    events: Events,
+    snapshot: Snapshot,
+    interval: float,
+) -> None:
+    from reactive_worker.cli.watch_view import draw
+
+    while not quit_.is_set():
+        size = live.console.size
+        live.update(draw(snapshot, width=size.width, height=size.height), refresh=True)
+        events.heard.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval):
+                await quit_.wait()
+        if quit_.is_set():
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                snapshot = await look(monitor, events)
+        except (UnreachableError, TimeoutError) as error:
+            now = datetime.now(UTC)
+            what = str(error) or f"no answer within {PATIENCE:g} s"
+            snapshot = replace(snapshot, at=now, outage=what, outage_since=snapshot.outage_since or now)
+
+
+@contextlib.asynccontextmanager
+async def _following(monitor: Monitor, events: Events) -> AsyncGenerator[None]:
+    async def follow() -> None:
+        while True:
+            try:
+                await events.follow(monitor)
+            except UnreachableError:
+                # The picture says so; the next try shows what came meanwhile.
+                await asyncio.sleep(1)
+
+    task = asyncio.create_task(follow(), name="reactive-worker watch events")
+    try:
+        yield
+        if task.done():
+            await task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.contextmanager
+def _keys(quit_: asyncio.Event) -> Generator[None]:
+    """Hear single keys: the terminal hands over whole lines otherwise."""
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before: Any = termios.tcgetattr(descriptor)
+    loop = asyncio.get_running_loop()
+
+    def pressed() -> None:
+        if sys.stdin.buffer.raw.read(32)[:1] in (b"q", b"Q", b"\x1b", b""):  # type: ignore[attr-defined]
+            quit_.set()
+
+    tty.setcbreak(descriptor)
+    loop.add_reader(descriptor, pressed)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
