@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import os
 
-from reactive_worker.cli.console import Console
+from reactive_worker.cli.console import Console, short
 from reactive_worker.cli.options import Commands, add_command, add_connection
 from reactive_worker.errors import ConfigurationError
 
@@ -78,13 +78,13 @@ def _doctor(args: argparse.Namespace, console: Console) -> int:
     for finding in findings:
         console.emit(finding.as_json())
         level = console.style(_STYLES[finding.level], f"{finding.level:<4}")
-        console.say(f"{level}  {finding.name:<18}  {finding.what}")
+        console.say(f"{level}  {finding.name:<18}  {short(finding.what, 1000)}")
         if finding.mend:
             console.say(console.style("dim", f"      {_TITLES[finding.kind]}"))
             for line in finding.mend.splitlines():
                 console.say(f"      {line}")
     counts = {level: sum(finding.level == level for finding in findings) for level in _STYLES}
-    console.say(f"\n{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failures")
+    console.say(f"\n{counts['ok']} ok, {counts['warn']} warn, {counts['fail']} fail")
     return exit_code(findings)
 
 

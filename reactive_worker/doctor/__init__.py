@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from reactive_worker.credentials import Credentials
@@ -12,6 +13,7 @@ from reactive_worker.doctor.facts import Facts, gather
 from reactive_worker.doctor.findings import Finding, Kind, Level, exit_code
 from reactive_worker.doctor.judge import judge
 from reactive_worker.doctor.wanted import wanted
+from reactive_worker.redaction import redact
 
 __all__ = ["Facts", "Finding", "Kind", "Level", "examine", "exit_code", "gather", "judge"]
 
@@ -56,4 +58,6 @@ async def examine(
     []
     """
     facts = await gather(url, credentials, db_url=db_url, timeout=timeout, probe=probe)
-    return judge(facts, wanted(), datetime.now(UTC))
+    findings = judge(facts, wanted(), datetime.now(UTC))
+    # They quote servers and libraries.
+    return [replace(finding, what=redact(finding.what)) for finding in findings]

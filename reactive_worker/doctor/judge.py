@@ -22,6 +22,8 @@ RENEW_SOON = timedelta(days=7)
 SKEW_NOTED, SKEW_REFUSED = 5.0, 30.0
 
 PUSH = "supabase db push"
+#: Without these there is nothing to hear by changes.
+_NEEDED = ("publication", "wal_level")
 _RESTART = (
     "Restart Realtime: the project's settings, General, Restart project; self-hosted: restart the service "
     "realtime and read its log"
@@ -62,7 +64,7 @@ def judge(facts: Facts, wanted: Wanted, now: datetime) -> list[Finding]:
     else:
         found += _rest_tables(facts)
     found += judge_rows(facts)
-    found += _push(facts)
+    found += _push(facts, unpublished=any(one.name in _NEEDED and one.level == "fail" for one in found))
     return found + judge_leftovers(facts)
 
 
@@ -204,7 +206,7 @@ def _rest_tables(facts: Facts) -> list[Finding]:
     return [Finding("tables", "fail", told, PUSH, "shell")]
 
 
-def _push(facts: Facts) -> list[Finding]:
+def _push(facts: Facts, *, unpublished: bool) -> list[Finding]:
     push = facts.push
     if push is None:
         return []
@@ -212,7 +214,7 @@ def _push(facts: Facts) -> list[Finding]:
     if push.problem:
         found.append(Finding("realtime", "fail", f"no probe could be sent: {push.problem}", PUSH, "shell"))
     elif push.changes is not None and push.broadcast is not None:
-        found.append(_changes(push.changes))
+        found.append(_changes(push.changes, unpublished=unpublished))
         found.append(_broadcast(push.broadcast, changes=push.changes))
     if push.left:
         sql = "delete from public.todolist where agent_type like 'reactive-worker-doctor-%';"
@@ -220,13 +222,14 @@ def _push(facts: Facts) -> list[Finding]:
     return found
 
 
-def _changes(way: Way) -> Finding:
+def _changes(way: Way, *, unpublished: bool) -> Finding:
     name = "realtime.changes"
     if way.state == "heard":
         return Finding(name, "ok", "a probe was inserted, heard and deleted")
     trouble = "lets nobody in" if way.state == "refused" else "is deaf"
     what = f"postgres_changes {trouble}: {way.detail}. Workers sweep, clients that follow a task poll"
-    return Finding(name, "fail", what, _RESTART, "setting")
+    mend = "First mend publication, above; then look again" if unpublished else _RESTART
+    return Finding(name, "fail", what, mend, "setting")
 
 
 def _broadcast(way: Way, *, changes: Way) -> Finding:

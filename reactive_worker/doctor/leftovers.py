@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reactive_worker.doctor.facts import Facts
@@ -92,14 +93,17 @@ def _waiting(waiting: Sequence[dict[str, Any]], workers: Sequence[dict[str, Any]
     )
     served = sorted({name for worker in workers if worker["alive"] for name in worker["agent_types"]})
     alive = f"the living ones serve {_names(served)}" if served else "no worker is alive"
+    # An agent type is whatever somebody wrote into a row: what is pasted into a shell is quoted, or left out.
     mend = "\n".join(
-        f"reactive-worker run mymodule:MyExecutor --agent-type {one['agent_type']}"
+        f"reactive-worker run mymodule:MyExecutor --agent-type {shlex.quote(one['agent_type'])}"
         for one in unserved[:NAMED]
+        if one["agent_type"].isprintable()
     )
     return [Finding("unserved", "warn", f"tasks wait that no worker serves: {told}; {alive}", mend, "shell")]
 
 
-def _names(names: Any) -> str:
-    listed = [str(name) for name in names]
+def _names(names: Iterable[Any]) -> str:
+    # What somebody wrote into a row must not move the cursor of whoever reads this.
+    listed = ["".join(c if c.isprintable() else "?" for c in str(name)) for name in names]
     more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
     return ", ".join(listed[:NAMED]) + more

@@ -42,7 +42,8 @@ def judge_timeouts(database: dict[str, Any]) -> list[Finding]:
 def _longer(role: str, database: dict[str, Any]) -> str:
     # What is set for one database wins over what is set for all.
     here = "statement_timeout" in database["roles"][role]["settings_here"]
-    where = f" in database {database['database']}" if here else ""
+    name = str(database["database"]).replace('"', '""')
+    where = f' in database "{name}"' if here else ""
     return f"alter role {role}{where} set statement_timeout = '8s';"
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httpx
 
@@ -176,9 +177,21 @@ def _way(link: Link, ear: _Ear, timeout: float) -> Way:
     if ear.all.is_set():
         return Way("heard")
     if not ear.ready.is_set():
-        return Way("refused", link.refusal or link.reason or f"no answer to the join within {timeout:g} s")
+        reason = link.refusal or _said(link.reason)
+        return Way("refused", reason or f"no answer to the join within {timeout:g} s")
     missing = " and ".join(sorted(ear.wanted - ear.heard))
     return Way("deaf", f"the {missing} sent was not heard within {timeout:g} s")
+
+
+def _said(reason: str) -> str:
+    """The sentence in what a link gives as its reason, which may quote a server's JSON."""
+    start = reason.find("{")
+    try:
+        said = json.loads(reason[start:]) if start >= 0 else None
+    except ValueError:
+        return reason
+    fields = cast("dict[str, Any]", said) if isinstance(said, dict) else {}
+    return str(fields.get("message") or fields.get("reason") or reason)
 
 
 async def _tidy(connection: Connection, worker_id: str, agent_type: str, *, as_service: bool) -> list[str]:

@@ -282,7 +282,7 @@ async def test_the_command_line(patient: Patient, monkeypatch: pytest.MonkeyPatc
     assert code == 1
     assert "fail  rls " in text
     assert "alter table public.events enable row level security;" in text
-    assert "0 warnings, 1 failures" in text
+    assert "0 warn, 1 fail" in text
     assert (await run("--no-probe", "--url", nobody_there()))[0] == 3
     monkeypatch.delenv("SUPABASE_DB_URL")
     assert (await run("--db-url"))[0] == 2

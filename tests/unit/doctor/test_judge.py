@@ -313,6 +313,25 @@ def test_tasks_nobody_serves_are_named_but_not_all_of_them() -> None:
     assert "and 3 more; no worker is alive" in found["unserved"].what
 
 
+def test_what_is_pasted_into_a_shell_is_quoted() -> None:
+    waiting = [
+        {"agent_type": name, "due": 1, "oldest_seconds": 5.0, "served": False}
+        for name in ("x; rm -rf ~", "\x1b[2J\nreboot")
+    ]
+    found = judged(spoiled("waiting", waiting))["unserved"]
+    assert found.mend == "reactive-worker run mymodule:MyExecutor --agent-type 'x; rm -rf ~'"
+    assert found.what.isprintable()
+
+
+def test_changes_that_are_not_published_are_mended_there() -> None:
+    facts = replace(
+        spoiled("publication/tables", ["events"]), push=PushFacts(Way("refused", "why"), Way("heard"))
+    )
+    found = judged(facts)
+    assert found["publication"].level == "fail"
+    assert found["realtime.changes"].mend == "First mend publication, above; then look again"
+
+
 def test_what_cannot_be_reached_is_not_guessed_at() -> None:
     findings = judge(Facts("http://x", unreachable="nobody is there"), wanted(), NOW)
     assert [(finding.name, finding.level) for finding in findings] == [("reach", "fail")]
