@@ -142,11 +142,31 @@ def _dotenv(text: str) -> None:
         assert not line or line.startswith("#") or "=" in line, line
 
 
-PARSERS = {"json": json.loads, "toml": tomllib.loads, "ini": _ini, "dotenv": _dotenv}
+def _yaml(text: str) -> None:
+    yaml = importlib.import_module("yaml")
+    assert all(isinstance(part, dict) for part in yaml.safe_load_all(text))
+
+
+def _dockerfile(text: str) -> None:
+    known = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "ENTRYPOINT", "CMD"}
+    for line in text.replace("\\\n", " ").splitlines():
+        assert not line or line.startswith("#") or line.split()[0] in known, line
+
+
+PARSERS = {
+    "json": json.loads,
+    "toml": tomllib.loads,
+    "ini": _ini,
+    "dotenv": _dotenv,
+    "yaml": _yaml,
+    "dockerfile": _dockerfile,
+}
 
 
 def _missing(block: Block) -> bool:
-    """True for a block of a framework that is not installed here."""
+    """True for a block of a framework, or in a language, for which nothing is installed here."""
+    if block.language == "yaml":
+        return importlib.util.find_spec("yaml") is None
     return block.language == "python" and any(
         re.search(rf"(from|import) ({module}\b|reactive_worker\.executors\.{ours}\b)", block.code)
         for module, ours in FRAMEWORKS.items()
