@@ -17,6 +17,7 @@ from reactive_worker.doctor.probe import PushFacts, probe_push
 from reactive_worker.doctor.wanted import wanted
 from reactive_worker.errors import (
     InvalidKeyError,
+    InvalidTaskError,
     PermissionDeniedError,
     ReactiveWorkerError,
     SchemaMissingError,
@@ -54,6 +55,8 @@ class Facts:
         What the database says.
     schema_missing:
         True when it has no such function.
+    unexposed:
+        What the API says when it does not serve the schema public at all.
     database:
         What `reactive_worker_diagnose` says.
     no_database:
@@ -83,6 +86,7 @@ class Facts:
     expires_at: datetime | None = None
     schema_version: int | None = None
     schema_missing: bool = False
+    unexposed: str = ""
     database: dict[str, Any] | None = None
     no_database: str = ""
     direct: bool = False
@@ -160,6 +164,10 @@ async def _look(
         seen["schema_missing"] = True
     except PermissionDeniedError:
         pass  # a role without rights; what it may not do is found below
+    except InvalidTaskError as error:
+        # There is nothing in this request to refuse but the schema it is meant for (PGRST106).
+        seen["unexposed"] = str(error)
+        return
     except InvalidKeyError as error:
         seen["key_problem"] = str(error)
         return
@@ -173,7 +181,7 @@ async def _look(
     try:
         rows = await connection.rpc("reactive_worker_rows", {"p_rows": ROWS_ASKED})
         seen["rows"] = len(rows)
-    except SupabaseError:
+    except ReactiveWorkerError:
         seen["rows"] = None  # an older schema or another role: unknown
     if seen.get("database") is None:
         await _read_tables(connection, seen)
@@ -222,10 +230,10 @@ async def _read_tables(connection: Connection, seen: dict[str, Any]) -> None:
         try:
             await connection.select(table, column, limit=1)
             tables[table] = ""
-        except SupabaseError as error:
+        except ReactiveWorkerError as error:
             tables[table] = str(error)
     seen["tables"] = tables
     try:
         seen["workers"] = await connection.rpc("list_workers", {})
-    except SupabaseError:
+    except ReactiveWorkerError:
         seen["workers"] = None  # not for this role

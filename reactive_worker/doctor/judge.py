@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reactive_worker.doctor.facts import WORKING_ROLES, Facts
-from reactive_worker.doctor.findings import Finding
+from reactive_worker.doctor.findings import Finding, Kind
 from reactive_worker.doctor.leftovers import judge_leftovers
 from reactive_worker.doctor.limits import judge_rows, judge_timeouts
 from reactive_worker.doctor.probe import Way
@@ -157,6 +157,9 @@ def _schema(facts: Facts, wanted: Wanted) -> list[Finding]:
     # None of ours on record: applied by other means than the CLI, so the record says nothing.
     applied = set(wanted.versions) & set((database or {}).get("migrations") or ())
     pending = [version for version in wanted.versions if version not in applied] if applied else []
+    if facts.unexposed:
+        what = f"the API does not serve the schema public: {facts.unexposed}"
+        return [Finding("schema", "fail", what, *_expose(database))]
     if facts.schema_missing:
         if facts.direct and database is not None and database["tables"] and not pending:
             return [
@@ -196,6 +199,17 @@ def _schema(facts: Facts, wanted: Wanted) -> list[Finding]:
     return [Finding("schema", "ok", f"version {version}{known}")]
 
 
+def _expose(database: dict[str, Any] | None) -> tuple[str, Kind]:
+    own = (database or {}).get("roles", {}).get("authenticator", {}).get("settings", {})
+    if others := own.get("pgrst.db_schemas"):
+        value = f"public, {others}".replace("'", "''")
+        return (
+            f"alter role authenticator set pgrst.db_schemas = '{value}';\nnotify pgrst, 'reload config';",
+            "sql",
+        )
+    return "Add public under project settings, Data API, exposed schemas", "setting"
+
+
 def _rest_tables(facts: Facts) -> list[Finding]:
     refused = {table: told for table, told in facts.tables.items() if told}
     if not facts.tables or facts.role not in ("service_role", ""):
@@ -212,7 +226,8 @@ def _push(facts: Facts, *, unpublished: bool) -> list[Finding]:
         return []
     found: list[Finding] = []
     if push.problem:
-        found.append(Finding("realtime", "fail", f"no probe could be sent: {push.problem}", PUSH, "shell"))
+        mend = "First mend schema, roles and functions, above; then look again"
+        found.append(Finding("realtime", "fail", f"no probe could be sent: {push.problem}", mend, "setting"))
     elif push.changes is not None and push.broadcast is not None:
         found.append(_changes(push.changes, unpublished=unpublished))
         found.append(_broadcast(push.broadcast, changes=push.changes))

@@ -135,8 +135,9 @@ begin
 
   select coalesce(jsonb_agg(jsonb_build_object(
     'id', w.id, 'name', w.name, 'agent_types', w.agent_types, 'push', w.info ->> 'push',
-    'expired_seconds', greatest(0, extract(epoch from public.reactive_worker_now() - w.heartbeat_at))
-      * (w.lease_until <= public.reactive_worker_now())::integer,
+    -- A sweep that has begun to put its tasks back sets the lease to the epoch.
+    'expired_seconds', greatest(0, extract(
+      epoch from public.reactive_worker_now() - greatest(w.lease_until, w.heartbeat_at))),
     'alive', w.lease_until > public.reactive_worker_now(),
     'holds', (select count(*) from public.todolist t where t.agent_status = 'in_progress' and t.worker_id = w.id)
     ) order by w.started_at), '[]')

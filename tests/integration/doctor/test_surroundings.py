@@ -26,7 +26,7 @@ from reactive_worker.errors import ConfigurationError
 from reactive_worker.local.gateway import Gateway
 from reactive_worker.local.migrations import migrate
 from reactive_worker.local.postgres import Cluster
-from reactive_worker.local.project import find_project
+from reactive_worker.local.project import Project, find_project
 from reactive_worker.testing.database import Database
 from reactive_worker.tokens import mint_token
 from tests.integration.doctor.patient import Patient, bad
@@ -209,20 +209,31 @@ async def test_tasks_go_by_another_clock(patient: Patient) -> None:
     assert bad(await patient.look()) == {}
 
 
+async def look_through(database: Database, project: Project) -> list[Finding]:
+    """What the doctor finds when the API is set up otherwise."""
+    gateway = Gateway(project=project)
+    try:
+        gateway.start(
+            db_url=database.dsn,
+            authenticator_dsn=database.authenticator_dsn,
+            admin_dsn=database.admin_dsn,
+        )
+        return await Patient(gateway).look()
+    finally:
+        gateway.stop()
+
+
 async def test_the_api_cuts_lists_short(database: Database) -> None:
-    for most, found in ((5, {"max_rows": "warn"}), (1000, {})):
-        gateway = Gateway(project=replace(find_project(), max_rows=most))
-        try:
-            gateway.start(
-                db_url=database.dsn,
-                authenticator_dsn=database.authenticator_dsn,
-                admin_dsn=database.admin_dsn,
-            )
-            findings = await Patient(gateway).look()
-        finally:
-            gateway.stop()
-        assert bad(findings) == found
-        assert ("max_rows = 1000" in one(findings, "max_rows").mend) == bool(found)
+    findings = await look_through(database, replace(find_project(), max_rows=5))
+    assert bad(findings) == {"max_rows": "warn"}
+    assert one(findings, "max_rows").mend.startswith("max_rows = 1000")
+    assert bad(await look_through(database, replace(find_project(), max_rows=1000))) == {}
+
+
+async def test_the_schema_is_not_exposed(database: Database) -> None:
+    findings = await look_through(database, replace(find_project(), schemas=("graphql_public",)))
+    assert bad(findings) == {"schema": "fail"}
+    assert one(findings, "schema").mend == "Add public under project settings, Data API, exposed schemas"
 
 
 async def test_nobody_serves_an_agent_type(patient: Patient) -> None:

@@ -345,6 +345,20 @@ def test_an_old_schema_is_told_from_missing_migrations() -> None:
     assert judged(replace(HEALTHY, schema_version=2)) == {}, "older workers run against newer schemas"
 
 
+def test_a_schema_that_is_not_exposed_is_added_where_that_is_set() -> None:
+    facts = replace(
+        spoiled("roles/authenticator/settings", {"pgrst.db_schemas": "api"}),
+        schema_version=None,
+        unexposed="no",
+        rows=None,
+        push=None,
+    )
+    assert judged(facts)["schema"].mend.startswith(
+        "alter role authenticator set pgrst.db_schemas = 'public, api';"
+    )
+    assert judged(replace(facts, database=None))["schema"].kind == "setting"
+
+
 @pytest.mark.parametrize(("days", "level"), [(90, None), (3, "warn")])
 def test_a_key_that_ends(days: int, level: str | None) -> None:
     found = judged(replace(HEALTHY, expires_at=NOW + timedelta(days=days)))
