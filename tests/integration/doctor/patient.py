@@ -21,9 +21,16 @@ def bad(findings: Sequence[Finding]) -> dict[str, str]:
 class Patient:
     """One Supabase and its doctor, who looks with the service role key unless told otherwise."""
 
-    def __init__(self, supabase: Gateway) -> None:
+    def __init__(self, supabase: Gateway, admin_dsn: str = "") -> None:
         self.supabase = supabase
+        self.admin_dsn = admin_dsn
         self.credentials = Credentials(supabase.secret_key)
+
+    def recover(self) -> None:
+        """Forget rows, keys and switches of the last test; what it did to the schema it must have mended."""
+        self.supabase.faults.reset()
+        self.credentials = Credentials(self.supabase.secret_key)
+        self.sql("delete from public.todolist; delete from public.workers")
 
     def sql(self, statements: str) -> None:
         """As the owner of the project, in its SQL editor."""

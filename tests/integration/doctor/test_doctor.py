@@ -50,7 +50,7 @@ async def test_everything_the_migrations_make_is_looked_at(patient: Patient) -> 
     public = {
         name.removeprefix("public.").partition("(")[0] for name in made.functions if "private" not in name
     }
-    assert set(covers["functions"]) == public
+    assert set(covers["functions"]) == public, "name it in 20261101001400_doctor.sql"
     assert set(covers["tables"]) == set(made.tables)
     assert set(facts.database["functions"]) == set(made.functions)
     assert facts.database["migrations"] == made.versions

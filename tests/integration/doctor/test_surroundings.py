@@ -178,9 +178,9 @@ async def test_realtime_lets_nobody_in(patient: Patient) -> None:
     assert bad(await patient.look(probe=True)) == {}
 
 
-async def test_a_server_without_broadcast(patient: Patient, database: Database) -> None:
+async def test_a_server_without_broadcast(patient: Patient) -> None:
     signature = "function realtime.send(jsonb, text, text, boolean)"
-    with psycopg.connect(database.admin_dsn, autocommit=True) as admin:
+    with psycopg.connect(patient.admin_dsn, autocommit=True) as admin:
         admin.execute(f"alter {signature} rename to sent".encode())
         findings = await patient.look(probe=True)
         assert bad(findings) == {"realtime.broadcast": "warn"}
