@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
     from reactive_worker.execution.context import TodoRequestContext
     from reactive_worker.executors.function import FunctionExecutor
+    from reactive_worker.executors.langgraph import LangGraphExecutor
+    from reactive_worker.executors.openai_agents import OpenAIAgentsExecutor
     from reactive_worker.executors.remote_a2a import RemoteA2AExecutor
     from reactive_worker.models import Candidate, Todo, TodoEvent, TodoStatus
     from reactive_worker.monitor import Monitor
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Candidate": "models",
     "FunctionExecutor": "executors.function",
+    "LangGraphExecutor": "executors.langgraph",
     "Monitor": "monitor",
+    "OpenAIAgentsExecutor": "executors.openai_agents",
     "PermanentFailure": "errors",
     "ReactiveWorker": "worker",
     "ReactiveWorkerError": "errors",
@@ -41,7 +45,9 @@ _PUBLIC = {
 __all__ = [
     "Candidate",
     "FunctionExecutor",
+    "LangGraphExecutor",
     "Monitor",
+    "OpenAIAgentsExecutor",
     "PermanentFailure",
     "ReactiveWorker",
     "ReactiveWorkerError",
