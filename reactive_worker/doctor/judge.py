@@ -240,7 +240,7 @@ def _push(facts: Facts, *, unpublished: bool) -> list[Finding]:
 def _changes(way: Way, *, unpublished: bool) -> Finding:
     name = "realtime.changes"
     if way.state == "heard":
-        return Finding(name, "ok", "a probe was inserted, heard and deleted")
+        return Finding(name, "ok", f"heard by postgres_changes, and taken away again: {way.detail}")
     trouble = "lets nobody in" if way.state == "refused" else "is deaf"
     what = f"postgres_changes {trouble}: {way.detail}. Workers sweep, clients that follow a task poll"
     mend = "First mend publication, above; then look again" if unpublished else _RESTART
@@ -250,7 +250,7 @@ def _changes(way: Way, *, unpublished: bool) -> Finding:
 def _broadcast(way: Way, *, changes: Way) -> Finding:
     name = "realtime.broadcast"
     if way.state == "heard":
-        return Finding(name, "ok", "a probe was sent, heard and deleted")
+        return Finding(name, "ok", f"heard by broadcast, and taken away again: {way.detail}")
     if way.state == "absent":
         what = f"hints are not broadcast: {way.detail}. Workers hear changes, some 200 ms later"
         return Finding(name, "warn", what, "Upgrade the project (Realtime needs realtime.send)", "setting")

@@ -22,6 +22,9 @@ from reactive_worker.store.realtime import Change, Link, RealtimeLink
 #: Agent types that begin like this are ours, and nobody else's.
 PROBE_TYPE = "reactive-worker-doctor-"
 
+#: What is sent, in words.
+_PROBES = {"mailbox": "a touched mailbox", "task": "a new task"}
+
 State = Literal["heard", "deaf", "refused", "absent"]
 
 
@@ -35,7 +38,7 @@ class Way:
         ``heard``: what was sent came; ``deaf``: let in, but it did not come; ``refused``: not let in;
         ``absent``: this database does not send that way.
     detail:
-        Why, or what did not come.
+        Why, or what came or did not come.
     """
 
     state: State
@@ -175,12 +178,12 @@ async def _send(connection: Connection, worker_id: str, agent_type: str, *, as_s
 
 def _way(link: Link, ear: _Ear, timeout: float) -> Way:
     if ear.all.is_set():
-        return Way("heard")
+        return Way("heard", " and ".join(sorted(_PROBES[what] for what in ear.wanted)))
     if not ear.ready.is_set():
         reason = link.refusal or _said(link.reason)
         return Way("refused", reason or f"no answer to the join within {timeout:g} s")
-    missing = " and ".join(sorted(ear.wanted - ear.heard))
-    return Way("deaf", f"the {missing} sent was not heard within {timeout:g} s")
+    missing = " and ".join(sorted(_PROBES[what] for what in ear.wanted - ear.heard))
+    return Way("deaf", f"{missing} not heard within {timeout:g} s")
 
 
 def _said(reason: str) -> str:
