@@ -1,4 +1,4 @@
-"""One life of a worker, from its registration to its leaving: the duties, the held tasks, the shutdown."""
+"""One life of a worker, from its registration to its leaving: the duties and the held tasks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from a2a.server.agent_execution import AgentExecutor
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from reactive_worker import streams
 from reactive_worker.artifacts import EVENT_LIMIT, OUTPUT_LIMIT, Artifacts
 from reactive_worker.delivery import Delivery
+from reactive_worker.ending import Ending
 from reactive_worker.errors import ReactiveWorkerError, WorkerExpiredError
 from reactive_worker.execution.context import TodoRequestContext
 from reactive_worker.execution.runner import Runner, to_observable
@@ -29,8 +27,8 @@ from reactive_worker.models import (
     SweepResult,
     TodoEvent,
 )
+from reactive_worker.plan import Plan
 from reactive_worker.registry import Registry
-from reactive_worker.settings import Settings
 from reactive_worker.spool import Spool
 from reactive_worker.steering_feed import SteeringFeed
 from reactive_worker.store.lease import LeaseKeeper, LeaseNews
@@ -39,32 +37,9 @@ from reactive_worker.store.push import PushChannel
 from reactive_worker.store.store import TodoStore
 from reactive_worker.store.translate import is_retryable
 from reactive_worker.unseen import PAUSES, Unseen
-from reactive_worker.wiring import SWEEP_LIMIT, CandidatesHook, Clock, EventsHook, Pipeline
+from reactive_worker.wiring import SWEEP_LIMIT, Clock, Pipeline
 
 logger = logging.getLogger(__name__)
-
-#: Seconds the sink gets at shutdown to deliver what is still in memory, after the tasks have ended.
-FLUSH_TIMEOUT = 10.0
-#: Seconds each step of the shutdown still gets once it was asked to end now.
-LAST_SECOND = 1.0
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a worker was asked to be; fixed for its life."""
-
-    id: str
-    name: str
-    settings: Settings
-    executors: Mapping[str, AgentExecutor]
-    per_type: Mapping[str, int]
-    candidates: CandidatesHook | None
-    events: EventsHook | None
-    priority_key: Callable[[Candidate], Any] | None
-    order: streams.Order | None
-    context_factory: Callable[..., Any] | None
 
 
 class Session:
@@ -110,8 +85,6 @@ class Session:
         self._delivery = Delivery(store, plan.id, spool, self._artifacts)
         self._clock = Clock()
         self._stopping = asyncio.Event()
-        self._ending_now = asyncio.Event()
-        self._idle = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._claims = 0
@@ -123,6 +96,16 @@ class Session:
         self._signals = Signals(lambda: self._lease.beat_now())
         self._next_death = NextDeath(lambda: self.pipeline.kicks.on_next(None))
         self._strays = Strays(store, plan.id, lambda id, attempt: self.registry.get(id, attempt) is not None)
+        self._ending = Ending(
+            settings,
+            self.pipeline,
+            self._runner,
+            self.registry,
+            self._delivery,
+            self._strays,
+            # A claim under way may still bring rows: its answer must find somebody to run or return them.
+            is_idle=lambda: not self.registry and not self._claims,
+        )
         self._push = self._make_push()
         self._lease = self._make_lease()
 
@@ -139,7 +122,7 @@ class Session:
     def stop(self) -> None:
         """Stop claiming and drain; a second call ends now."""
         if self._stopping.is_set():
-            self._ending_now.set()
+            self._ending.hurry()
         self._stopping.set()
 
     async def prepare(self) -> None:
@@ -176,7 +159,7 @@ class Session:
             return await self._watch()
         finally:
             try:
-                await self._shut_down()
+                await self._ending.run()
             finally:
                 await self._push.stop()
                 await self._lease.stop()
@@ -316,7 +299,7 @@ class Session:
             raise
         finally:
             self._claims -= 1
-            self._check_idle()
+            self._ending.look()
         while self._store.unreadable:
             row, error = self._store.unreadable.pop()
             logger.error("a claimed row cannot be read and is failed (id %r): %s", row.get("id"), error)
@@ -363,13 +346,13 @@ class Session:
                 if event.outcome.kind == "retry":
                     # The row is due again soon: the sweep finds out when.
                     self.pipeline.kicks.on_next(None)
-        self._check_idle()
+        self._ending.look()
 
     def _lost(self, ids: Collection[str]) -> None:
         self._stop_lost(ids)
         for id in ids:
             self.registry.drop(id)
-        self._check_idle()
+        self._ending.look()
 
     def _stop_lost(self, ids: Collection[str]) -> None:
         for todo in self.registry.lose(ids):
@@ -382,11 +365,6 @@ class Session:
         logger.error("an event of task %s cannot be stored: %s", event.todolist_id, error)
         # Progress is dropped; an end is replaced, for a task without one would hang.
         return None if event.outcome is None else Delivery.unstorable(event, error)
-
-    def _check_idle(self) -> None:
-        # A claim under way may still bring rows: its answer must find somebody to run or return them.
-        if not self.registry and not self._claims:
-            self._idle.set()
 
     def _pressure(self, full: bool) -> None:
         if full:
@@ -413,7 +391,7 @@ class Session:
         self._steering.fetch([(each.todo.id, each.todo.attempt) for each in held if each is not None])
         # Ended runs are left alone: their end was stored after the heartbeat was sampled.
         self._stop_lost(news.lost)
-        self._check_idle()
+        self._ending.look()
         # A claim under way may be about to tell us of them; what went to the spool is not ours to give away.
         if not self._claims and not self._delivery.has_given_up:
             self._strays.answered(news.stray)
@@ -451,55 +429,6 @@ class Session:
             self.pipeline.paused.on_next(paused)
 
     # -- the end ---------------------------------------------------------------------------------------------
-
-    async def _shut_down(self) -> None:
-        self.pipeline.stop_claiming()
-        await self._drain()
-        unfinished = self._runner.runs
-        for run in unfinished:
-            run.release()
-        if unfinished:
-            ended = asyncio.gather(*(run.wait() for run in unfinished), return_exceptions=True)
-            await self._unless_now(ended, self.plan.settings.cancel_grace + 1)
-            for run in unfinished:
-                run.hurry()
-            # What was left behind must be so before the event loop ends, which would wait for it for ever.
-            await asyncio.wait([asyncio.ensure_future(run.wait()) for run in unfinished], timeout=LAST_SECOND)
-        back = [(held.todo.id, held.todo.attempt) for held in self.registry.running()]
-        for id, attempt in back:
-            self.registry.drop(id, attempt)
-        flushed = await self._unless_now(self.pipeline.flush(FLUSH_TIMEOUT), FLUSH_TIMEOUT) or False
-        if not flushed and self._delivery.give_up():
-            flushed = await self.pipeline.flush(FLUSH_TIMEOUT * 2)
-        if not flushed:
-            logger.error(
-                "the end of %d task(s) could not be delivered within %g s; they run again elsewhere",
-                len(self.registry),
-                FLUSH_TIMEOUT,
-            )
-        if back:
-            logger.info("handing back %d unfinished task(s)", len(back))
-            await self._strays.hand_back(back)
-
-    async def _drain(self) -> None:
-        # Set long ago perhaps, when nothing was held; what counts is from here on: no claim begins any more.
-        self._idle.clear()
-        self._check_idle()
-        await self._unless_now(self._idle.wait(), self.plan.settings.drain_timeout)
-
-    async def _unless_now(self, work: Awaitable[T], timeout: float) -> T | None:
-        """The result of `work`, or None when `timeout` s went by; a second stop leaves it a last second."""
-        doing = asyncio.ensure_future(work)
-        now = asyncio.ensure_future(self._ending_now.wait())
-        try:
-            await asyncio.wait([doing, now], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
-                # Whoever ends at once still deserves what takes milliseconds when the database is there.
-                await asyncio.wait([doing], timeout=LAST_SECOND)
-            return doing.result() if doing.done() else None
-        finally:
-            now.cancel()
-            doing.cancel()
 
     async def _leave(self) -> None:
         self._steering.stop()

@@ -22,7 +22,8 @@ from reactive_worker import streams
 from reactive_worker.credentials import Credentials
 from reactive_worker.errors import ConfigurationError, SchemaMissingError, WorkerStoppedError
 from reactive_worker.models import Candidate, PushHealth, PushState, Todo, TodoEvent
-from reactive_worker.session import Plan, Session
+from reactive_worker.plan import Plan
+from reactive_worker.session import Session
 from reactive_worker.settings import Settings
 from reactive_worker.store.connection import Connection
 from reactive_worker.store.store import SCHEMA_VERSION, TodoStore
