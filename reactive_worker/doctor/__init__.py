@@ -1,6 +1,6 @@
 """`reactive-worker doctor`: looks at a Supabase, says what is not as it must be, and what mends it.
 
-`facts` looks and judges nothing, `judge` judges and looks at nothing; `wanted` is what the migrations make.
+`facts` looks and judges nothing, `judgement` judges and looks at nothing, `wanted` is what migrations make.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from reactive_worker.credentials import Credentials
 from reactive_worker.doctor.facts import Facts, gather
 from reactive_worker.doctor.findings import Finding, Kind, Level, exit_code
-from reactive_worker.doctor.judge import judge
-from reactive_worker.doctor.wanted import wanted
+from reactive_worker.doctor.judgement import judge
+from reactive_worker.doctor.wanted import wanted as as_migrated
 from reactive_worker.redaction import redact
 
 __all__ = ["Facts", "Finding", "Kind", "Level", "examine", "exit_code", "gather", "judge"]
@@ -58,6 +58,6 @@ async def examine(
     []
     """
     facts = await gather(url, credentials, db_url=db_url, timeout=timeout, probe=probe)
-    findings = judge(facts, wanted(), datetime.now(UTC))
+    findings = judge(facts, as_migrated(), datetime.now(UTC))
     # They quote servers and libraries.
     return [replace(finding, what=redact(finding.what)) for finding in findings]
