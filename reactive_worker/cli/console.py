@@ -155,8 +155,9 @@ def duration(seconds: float | None) -> str:
     value = max(0.0, seconds)
     if value < 1:
         return f"{value * 1000:.0f} ms"
-    if value < 60:
+    if value < 59.5:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    value = round(value)  # before it is divided: 119.6 s are two minutes, not one and 60 s
     if value < 3600:
         return f"{value // 60:.0f} min {value % 60:.0f} s"
     if value < 86_400:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Coroutine, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -66,8 +66,9 @@ async def _main(settings: Settings, interval: float) -> int:
         first = await look(monitor, Events())
         with Live(console=Screen(), screen=True, auto_refresh=False) as live, _keys(quit_):
             events = Events()
-            async with _following(monitor, events):
-                await _redraw_until(quit_, live, monitor, events, first, interval)
+            await _first_of(
+                quit_.wait(), _redraw(live, monitor, events, first, interval), _follow(monitor, events)
+            )
     return 0
 
 
@@ -76,13 +77,11 @@ class Events:
 
     def __init__(self) -> None:
         self.newest: deque[TodoEvent] = deque(maxlen=EVENTS)
-        self.heard = asyncio.Event()
 
     async def follow(self, monitor: Monitor) -> None:
         """Go on for ever."""
         async for event in monitor.tail_events(EVENTS // 4):
             self.newest.append(event)
-            self.heard.set()
 
 
 async def look(monitor: Monitor, events: Events) -> Snapshot:
@@ -102,25 +101,13 @@ async def look(monitor: Monitor, events: Events) -> Snapshot:
     )
 
 
-async def _redraw_until(
-    quit_: asyncio.Event,
-    live: Live,
-    monitor: Monitor,
-    events: Events,
-    snapshot: Snapshot,
-    interval: float,
-) -> None:
+async def _redraw(live: Live, monitor: Monitor, events: Events, snapshot: Snapshot, interval: float) -> None:
     from reactive_worker.cli.watch_view import draw
 
-    while not quit_.is_set():
+    while True:
         size = live.console.size
         live.update(draw(snapshot, width=size.width, height=size.height), refresh=True)
-        events.heard.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(interval):
-                await quit_.wait()
-        if quit_.is_set():
-            return
+        await asyncio.sleep(interval)
         try:
             async with asyncio.timeout(PATIENCE):
                 snapshot = await look(monitor, events)
@@ -130,25 +117,30 @@ async def _redraw_until(
             snapshot = replace(snapshot, at=now, outage=what, outage_since=snapshot.outage_since or now)
 
 
-@contextlib.asynccontextmanager
-async def _following(monitor: Monitor, events: Events) -> AsyncGenerator[None]:
-    async def follow() -> None:
-        while True:
-            try:
-                await events.follow(monitor)
-            except UnreachableError:
-                # The picture says so; the next try shows what came meanwhile.
-                await asyncio.sleep(1)
+async def _follow(monitor: Monitor, events: Events) -> None:
+    while True:
+        try:
+            await events.follow(monitor)
+        except UnreachableError:
+            # The picture says so; the next try shows what came meanwhile.
+            await asyncio.sleep(1)
 
-    task = asyncio.create_task(follow(), name="reactive-worker watch events")
+
+async def _first_of(*works: Coroutine[Any, Any, Any]) -> None:
+    """Run until the first one ends, and raise what it raised.
+
+    So that a key is heard while Supabase does not answer, and a flow of events that has stopped does not look
+    like one that is quiet.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
     try:
-        yield
-        if task.done():
-            await task
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 @contextlib.contextmanager
@@ -162,7 +154,9 @@ def _keys(quit_: asyncio.Event) -> Generator[None]:
     loop = asyncio.get_running_loop()
 
     def pressed() -> None:
-        if sys.stdin.buffer.raw.read(32)[:1] in (b"q", b"Q", b"\x1b", b""):  # type: ignore[attr-defined]
+        keys: bytes = sys.stdin.buffer.raw.read(32)  # type: ignore[attr-defined]
+        # Escape alone: an arrow key is Escape and more, and ends nothing.
+        if keys in (b"", b"\x1b") or (b"q" in keys.lower() and b"\x1b" not in keys):
             quit_.set()
 
     tty.setcbreak(descriptor)

@@ -3,6 +3,8 @@
 
 -- What ended last. agent_status is in it, so that counting reads the index alone.
 create index todolist_ended_idx on public.todolist (completed_at, agent_status) where completed_at is not null;
+-- What failed last, among however many that did not.
+create index todolist_failures_idx on public.todolist (completed_at) where agent_status = 'failed';
 
 -- The times of at most the last 10,000 tasks that ended within the window; failures likewise.
 create function public.todo_timings(p_agent_type text default null, p_window_seconds double precision default 3600)
@@ -55,16 +57,16 @@ begin
   ) c on true;
 
   with failed as materialized (
-    select t.agent_type, t.error, t.completed_at
+    select t.agent_type, t.error
     from public.todolist t
-    where t.agent_status = 'failed'
-    order by t.created_at desc limit c_sample
+    where t.agent_status = 'failed' and t.completed_at > v_since and t.completed_at <= v_now
+    order by t.completed_at desc limit c_sample
   )
   select jsonb_object_agg(f.cause, f.n) into v_failures
   from (
     select coalesce(x.error ->> 'type', 'unknown') as cause, count(*) as n
     from failed x
-    where x.completed_at > v_since and (p_agent_type is null or x.agent_type = p_agent_type)
+    where (p_agent_type is null or x.agent_type = p_agent_type)
     group by 1 order by 2 desc, 1 limit 20
   ) f;
 

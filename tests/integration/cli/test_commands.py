@@ -365,6 +365,10 @@ async def test_watching_in_a_terminal(shell: Shell, local_supabase: Any) -> None
         # The worker and the events of the task it runs.
         await eventually(lambda: b"task_completed" in seen, timeout=30)
         await eventually(lambda: b"workers (1)" in seen)
+        # An arrow key begins with Escape, and ends nothing: it goes on drawing.
+        os.write(ours, b"\x1b[A")
+        await shell.run("submit", "test", "second")
+        await eventually(lambda: b"SECOND" in seen)
         os.write(ours, b"q")
         assert await process.wait() == 0
         assert termios.tcgetattr(theirs) == before

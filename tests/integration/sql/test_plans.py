@@ -224,6 +224,8 @@ def test_times_are_taken_from_what_ended_last_not_from_the_table(meter: Meter) -
     meter.analyze()
     alone = meter.buffers("todo_timings")
     meter.fill(MANY, ended("interval '1 day'"))
+    # Failed long ago, and created last.
+    meter.fill(MANY, {**ended("interval '1 day'"), "agent_status": "'failed'"})
     meter.fill(MANY)
     meter.analyze()
     assert meter.buffers("todo_timings") <= alone * DEEPER

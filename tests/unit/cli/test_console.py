@@ -71,6 +71,8 @@ def test_texts_of_tasks_are_cut_and_cannot_touch_the_terminal(text: str, length:
         (-1, "0 ms"),
         (2.345, "2.3 s"),
         (42, "42 s"),
+        (59.7, "1 min 0 s"),
+        (119.6, "2 min 0 s"),
         (125, "2 min 5 s"),
         (3 * 3600 + 240, "3 h 4 min"),
         (2 * 86_400 + 3600, "2 d 1 h"),

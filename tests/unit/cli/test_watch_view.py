@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -112,10 +113,43 @@ def test_everything_is_there() -> None:
     assert "line 1 " not in picture
 
 
+def test_where_there_is_room_nothing_but_the_last_column_is_cut() -> None:
+    busy = {
+        **WORKER,
+        "in_progress": 500,
+        "concurrency": 500,
+        "info": {"push": "healthy", "push_way": "broadcast"},
+    }
+    for width in (100, 131, 132, 140, 200):
+        picture = text(replace(SNAPSHOT, workers=[busy, {**LOST, "desired_state": "draining"}]), width, 36)
+        for words in ("running", "healthy (broadcast)", "500/500", "heartbeat", "4.0 s", "host-2", "lost"):
+            assert words in picture, (width, words)
+        assert "who invented" in picture, width
+
+
+@pytest.mark.parametrize("width", [40, 50, 78])
+def test_a_narrow_terminal_still_tells_figures(width: int) -> None:
+    many = {**COUNTS, "completed_tasks": 1_234_567, "pending_tasks": 45_678}
+    stats = {**STATS, **many, "by_agent_type": {"a-very-long-agent-type": many}}
+    picture = text(replace(SNAPSHOT, stats=stats), width, 14)
+    for words in ("45k", "1.23M", "host-1", "deaf", "2/10", "4.2 done a minute", "task_progress"):
+        assert words in picture, words
+    assert "a-ver" in picture
+
+
+def test_workers_without_room_are_counted() -> None:
+    fleet = [{**WORKER, "name": f"host-{number}"} for number in range(40)]
+    picture = text(replace(SNAPSHOT, workers=fleet))
+    assert "workers (40)" in picture
+    shown = sum(f"host-{number} " in picture for number in range(40))
+    assert 0 < shown < 40
+    assert f"and {40 - shown} more" in picture
+
+
 def test_an_outage_is_said_and_the_last_figures_stay() -> None:
     since = NOW - timedelta(seconds=20)
     picture = text(Snapshot(at=NOW, stats=STATS, outage="connection refused", outage_since=since))
-    assert "cannot reach Supabase for 20 s: connection refused" in picture
+    assert f"cannot reach Supabase since {since.astimezone():%H:%M:%S} (20 s): connection refused" in picture
     assert "1,200" in picture
     assert "none is registered" in picture
 
