@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, cast
 
-from a2a.helpers import new_data_part, new_raw_part, new_text_part
+from a2a.helpers import get_data_parts, new_data_part, new_raw_part, new_text_part
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
@@ -25,16 +26,24 @@ from a2a.types import (
 from reactive_worker.execution.threads import run_blocking
 
 _END = object()
+#: What a function can be given, by the names of its parameters.
+_NAMES = ("prompt", "input_data", "context")
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
 
 
 class FunctionExecutor(AgentExecutor):
     """Runs a function as an agent.
 
-    The function takes the request context, or the prompt alone if its first parameter is annotated `str` or
-    named ``prompt``, and gives back its result: text, bytes, anything JSON can hold, an a2a `Part`, or None.
-    A generator streams: what it yields becomes a chunk of the result at once. A sync function runs in a
-    thread of its own; when the task is cancelled it is told through `context.stop_requested` and left behind
-    if it does not end. Whole a2a events are published as they are.
+    The function is given what its parameters are named: ``prompt``, ``input_data``, ``context``. A first
+    parameter of another name gets the prompt if it is annotated `str`, else the context. It gives back its
+    result: text, bytes, anything JSON can hold, an a2a `Part`, or None. A generator streams: what it yields
+    becomes a chunk of the result at once. A sync function runs in a thread of its own; when the task is
+    cancelled it is told through `context.stop_requested` and left behind if it does not end. Whole a2a events
+    are published as they are.
 
     Parameters
     ----------
@@ -46,7 +55,7 @@ class FunctionExecutor(AgentExecutor):
     Raises
     ------
     TypeError
-        `function` cannot be called with one argument.
+        `function` has a required parameter nobody can fill.
 
     Example
     -------
@@ -59,7 +68,7 @@ class FunctionExecutor(AgentExecutor):
     def __init__(self, function: Callable[..., Any], *, artifact: str = "result") -> None:
         self._function = function
         self._artifact = artifact
-        self._takes_prompt = _takes_prompt(function)
+        self._first, self._named = _parameters(function)
 
     @property
     def name(self) -> str:
@@ -81,13 +90,16 @@ class FunctionExecutor(AgentExecutor):
             )
         out = _Output(event_queue, task_id, context_id, self._artifact)
         function = self._function
-        argument = context.get_user_input() if self._takes_prompt else context
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            result = function(argument)
-        elif inspect.isgeneratorfunction(function):
-            result = cast("Iterator[Any]", function(argument))
+        first = () if self._first is None else (_argument(self._first, context),)
+        call = functools.partial(function, *first, **{name: _argument(name, context) for name in self._named})
+        if (
+            inspect.iscoroutinefunction(function)
+            or inspect.isasyncgenfunction(function)
+            or inspect.isgeneratorfunction(function)
+        ):
+            result = call()
         else:
-            result = await run_blocking(function, argument)
+            result = await run_blocking(call)
         if inspect.isawaitable(result):
             result = await result
         if inspect.isasyncgen(result):
@@ -174,20 +186,40 @@ def _part(item: Any) -> Part:
     )
 
 
-def _takes_prompt(function: Callable[..., Any]) -> bool:
+def _argument(name: str, context: RequestContext) -> Any:
+    if name == "prompt":
+        return context.get_user_input()
+    if name == "context":
+        return context
+    data = context.call_context.state.get("input_data")
+    if data is None and context.message is not None:
+        # Served by a plain a2a server: the data come in the message.
+        data = next(iter(get_data_parts(context.message.parts)), None)
+    return data
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[str | None, list[str]]:
+    """What the first positional parameter gets, if there is one, and which others are filled by name."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
-        return False  # Built in C without a signature: it gets the context.
-    positional = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        inspect.Parameter.VAR_POSITIONAL,
-    )
-    required = [p for p in parameters if p.default is p.empty and p.kind in positional[:2]]
-    if not parameters or parameters[0].kind not in positional or len(required) > 1:
+        return "context", []  # Built in C without a signature: it gets the context.
+    first = None
+    if parameters and parameters[0].kind in _POSITIONAL:
+        head = parameters.pop(0)
+        is_text = head.annotation in (str, "str")
+        first = head.name if head.name in _NAMES else "prompt" if is_text else "context"
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = [each.name for each in parameters if each.name in _NAMES and each.kind in by_name]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    missing = [
+        each.name
+        for each in parameters
+        if each.default is each.empty and each.kind not in variadic and each.name not in named
+    ]
+    if missing or (first is None and not named):
         raise TypeError(
-            f"a function executor calls its function with one argument; {function!r} does not fit"
+            f"a function executor calls its function with one argument, or with those named "
+            f"{', '.join(_NAMES)}; {function!r} does not fit"
         )
-    first = parameters[0]
-    return first.annotation in (str, "str") or first.name == "prompt"
+    return first, named

@@ -127,8 +127,7 @@ class ScriptedModel:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stall in self._stalls:
-            stall.release.set()
+        self.reset()
         self._server.should_exit = True
         self._thread.join(20)
 
@@ -141,6 +140,14 @@ class ScriptedModel:
     def script(self, *replies: Reply) -> None:
         """Say these next, in order."""
         self._replies.extend(replies)
+
+    def reset(self) -> None:
+        """Forget the script and the requests, and let go whatever stalls."""
+        for stall in self._stalls:
+            stall.release.set()
+        self._stalls.clear()
+        self._replies.clear()
+        self.requests.clear()
 
     @property
     def left(self) -> int:

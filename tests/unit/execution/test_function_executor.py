@@ -70,6 +70,27 @@ async def test_a_functions_return_value_is_the_result(function: Any) -> None:
     assert result.outcome.output["text"] == "HELLO"
 
 
+async def test_arguments_come_by_name() -> None:
+    def sync(prompt: str, input_data: Any) -> Any:
+        return [prompt, input_data]
+
+    async def swapped(input_data: Any, prompt: str) -> Any:
+        return [prompt, input_data]
+
+    def keywords(*, context: TodoRequestContext, prompt: str, more: int = 1) -> Any:
+        return [prompt, context.input_data]
+
+    async def chunks(text: str, context: TodoRequestContext, input_data: Any = None) -> AsyncIterator[Any]:
+        yield [text, input_data if context.input_data == input_data else None]
+
+    def each(context: TodoRequestContext, input_data: Any) -> Iterator[Any]:
+        yield [context.get_user_input(), input_data]
+
+    for function in (sync, swapped, keywords, chunks, each):
+        result = await ran(function, input_data={"pages": "3"})
+        assert result.outcome.output["artifacts"][0]["parts"][0]["data"] == ["hello", {"pages": "3"}]
+
+
 async def test_generators_stream_chunks_of_one_result() -> None:
     async def async_chunks(prompt: str) -> AsyncIterator[str]:
         for letter in prompt:
