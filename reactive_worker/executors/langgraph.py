@@ -111,6 +111,11 @@ class LangGraphExecutor(AgentExecutor):
                 )
             await self._ask(interrupts, out)
             return
+        waiting = (await self._graph.aget_state(config)).next if self._graph.checkpointer else ()
+        if waiting:
+            # Compiled with interrupt_before or interrupt_after: a breakpoint, which has no question.
+            await out.ask(f"paused before {', '.join(waiting)}: any answer goes on, cancel ends it")
+            return
         await self._publish(state, out)
         await out.updater.complete()
 

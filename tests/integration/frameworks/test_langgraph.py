@@ -206,6 +206,20 @@ async def test_a_lost_run_goes_on_after_the_last_finished_node() -> None:
     assert called == ["first", "first", "second"]
 
 
+async def test_a_breakpoint_is_a_question_too() -> None:
+    graph = StateGraph(Letter)
+    graph.add_node("write", lambda state: {"first": "written"})
+    graph.add_edge(START, "write")
+    compiled = graph.compile(checkpointer=InMemorySaver(), interrupt_before=["write"])
+    executor, log = LangGraphExecutor(compiled, output=lambda state: state["first"]), LogBook().started()
+    paused = await run(executor, log.todo(), load_events=log.load)
+    assert paused.outcome.kind == "input_required"
+    assert "paused before write" in str(paused.last.event_data)
+    log.extend(paused.events).answered("go on").started()
+    done = await run(executor, log.todo(), load_events=log.load)
+    assert done.outcome.output["text"] == "written"
+
+
 async def test_what_is_missing_is_said() -> None:
     ran = await run(LangGraphExecutor(letter()))
     assert ran.outcome.kind == "failed"
