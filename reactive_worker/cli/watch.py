@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import sys
+import time
 from collections import deque
 from collections.abc import Coroutine, Generator
 from dataclasses import replace
@@ -30,6 +31,9 @@ EVENTS = 200
 RUNNING = 50
 #: Seconds a look may take before the picture says that nobody answers.
 PATIENCE = 5.0
+#: The pause after a look, at least, as a multiple of what it took: counting many millions of rows takes
+#: seconds, and whoever watches must not keep the database busy with it.
+REST = 5
 _EPILOG = (
     "q or Escape ends (exit code 0), Ctrl-C, too (130). For scripts: `stats --json`, `events --tail --json`."
 )
@@ -38,7 +42,9 @@ _EPILOG = (
 def add(commands: Commands) -> None:
     """Register the command."""
     watch = add_command(commands, "watch", _watch, "watch tasks, workers and events live", epilog=_EPILOG)
-    watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (1)")
+    watch.add_argument(
+        "--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks, at least (1)"
+    )
     add_connection(watch)
 
 
@@ -104,13 +110,16 @@ async def look(monitor: Monitor, events: Events) -> Snapshot:
 async def _redraw(live: Live, monitor: Monitor, events: Events, snapshot: Snapshot, interval: float) -> None:
     from reactive_worker.cli.watch_view import draw
 
+    pause = interval
     while True:
         size = live.console.size
         live.update(draw(snapshot, width=size.width, height=size.height), refresh=True)
-        await asyncio.sleep(interval)
+        await asyncio.sleep(pause)
+        began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE):
                 snapshot = await look(monitor, events)
+            pause = max(interval, REST * (time.monotonic() - began))
         except (UnreachableError, TimeoutError) as error:
             now = datetime.now(UTC)
             what = str(error) or f"no answer within {PATIENCE:g} s"
