@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from reactive_worker.client import TaskClient
     from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
     from reactive_worker.execution.context import TodoRequestContext
+    from reactive_worker.executors.crewai import CrewAIExecutor
     from reactive_worker.executors.function import FunctionExecutor
     from reactive_worker.executors.langgraph import LangGraphExecutor
     from reactive_worker.executors.openai_agents import OpenAIAgentsExecutor
@@ -28,6 +29,7 @@ _PUBLIC = {
     "FunctionExecutor": "executors.function",
     "LangGraphExecutor": "executors.langgraph",
     "Monitor": "monitor",
+    "CrewAIExecutor": "executors.crewai",
     "OpenAIAgentsExecutor": "executors.openai_agents",
     "PermanentFailure": "errors",
     "ReactiveWorker": "worker",
@@ -44,6 +46,7 @@ _PUBLIC = {
 
 __all__ = [
     "Candidate",
+    "CrewAIExecutor",
     "FunctionExecutor",
     "LangGraphExecutor",
     "Monitor",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -39,3 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ):
         variable = "CONFORMANCE_" + option.removeprefix("--").replace("-", "_").upper()
         group.addoption(option, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Commands run in this process set the root logger up; the next test shall hear warnings all the same."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

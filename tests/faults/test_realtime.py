@@ -54,7 +54,7 @@ async def pushed(db: str) -> None:
     """One more task, and the next sweep is an hour away."""
     (id,) = await insert(db, ["pushed"])
     ended = "select id from todolist where id = %s and agent_status = 'completed'"
-    await eventually(lambda: query(db, ended, id), timeout=10, what="a pushed task was run")
+    await eventually(lambda: query(db, ended, id), timeout=30, what="a pushed task was run")
 
 
 def frame(text: str) -> bytes:
