@@ -8,7 +8,6 @@ import configparser
 import importlib.util
 import inspect
 import json
-import logging
 import re
 import sys
 import tomllib
@@ -46,16 +45,14 @@ def shell(local_supabase: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    # Modules that the blocks' files bring in go with the test.
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
     shell = DocShell(tmp_path, environment, local_supabase.db_url, monkeypatch)
     yield shell
     shell.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    # Modules that the blocks' files brought in go with the test.
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("page", PAGES)
