@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 pytest.importorskip("agents", reason="needs pip install 'reactive-worker[openai-agents]'")
 
-from agents import Agent, SQLiteSession, function_tool
+from agents import Agent, SQLiteSession, add_trace_processor, function_tool
+from agents.tracing import TracingProcessor
 
 from reactive_worker import TaskClient
 from reactive_worker.errors import ConfigurationError
@@ -74,6 +75,31 @@ async def test_it_calls_tools(model: ScriptedModel) -> None:
     assert said(ran) == ['calling add {"a": 1, "b": 2}', "result: 3"]
     assert ran.outcome.output["text"] == "it is three"
     assert model.requests[1]["messages"][-1]["content"] == "3"
+
+
+class Traces(TracingProcessor):
+    """Counts the traces that begin."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def on_trace_start(self, trace: Any) -> None:
+        self.begun += 1
+
+    def on_trace_end(self, trace: Any) -> None: ...
+    def on_span_start(self, span: Any) -> None: ...
+    def on_span_end(self, span: Any) -> None: ...
+    def shutdown(self) -> None: ...
+    def force_flush(self) -> None: ...
+
+
+async def test_nothing_is_traced(model: ScriptedModel) -> None:
+    """A trace goes to OpenAI, prompts and all, also when the model is somewhere else."""
+    traces = Traces()
+    add_trace_processor(traces)
+    model.script(Answer("one"))
+    assert (await run(executor())).outcome.kind == "completed"
+    assert traces.begun == 0
 
 
 class Verdict(BaseModel):
