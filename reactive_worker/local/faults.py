@@ -98,6 +98,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "broadcast_deaf": (_flag, False),
     "message_rate_limit": (_optional_rate, None),
     "message_rate_window": (_window, 60.0),
+    "stream_gap": (_seconds, 0.0),
     "withhold_system_ok": (_flag, False),
     "system_ok_delay": (_seconds, 0.0),
     "refuse_joins": (_optional_text, None),
@@ -127,6 +128,10 @@ class Faults:
     #: Messages from the database (`realtime.send`, `broadcast_changes`) are read and thrown away, as when the
     #: server has lost its stream of them; changes, members' own broadcasts and sockets go on.
     broadcast_deaf: bool
+    #: Seconds between the answer to a join and the moment messages of the database flow, where their stream is
+    #: not open yet; what is sent in between is lost. So a cold or restarted Realtime answers: while this is
+    #: above 0, `drop_sockets` closes the stream as well.
+    stream_gap: float
     #: Broadcasts per second, sent and received ones counted, above which receivers are put out of their
     #: channel and messages from the database vanish, as on a hosted project over its quota; None: no limit.
     message_rate_limit: float | None

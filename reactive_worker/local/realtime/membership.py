@@ -109,7 +109,7 @@ class Membership:
                 await self._core.messages.prepared()
             if not await self._rights.ask():
                 raise JoinRefusedError(f"Unauthorized: {self._no_permission()}")
-            if self._join.private:
+            if self._join.private and not self._core.faults.stream_gap:
                 await self._await_stream()
             # From here on it receives: what comes before the join is answered waits for the answer.
             self._core.broadcasts.join(self._room, self)
@@ -125,7 +125,7 @@ class Membership:
     async def _await_stream(self) -> None:
         """Wait until what is sent after the join was answered will arrive: a private channel is there for it.
 
-        The real server does not wait, nor do public channels.
+        The real server does not wait, nor do public channels, nor does anybody while `stream_gap` is set.
         """
         if not await self._core.messages.wait(self._core.timings.messages_patience):
             log.warning(

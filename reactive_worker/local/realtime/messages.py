@@ -25,6 +25,9 @@ from reactive_worker.local.realtime.timings import Timings
 
 log = logging.getLogger(__name__)
 
+#: How often the switch `stream_gap` is looked at again, in seconds.
+_GAP_CHECK = 0.02
+
 _PUBLICATION = "supabase_realtime_messages_publication"
 _UPKEEP = Path(__file__).parent.parent / "realtime_upkeep.sql"
 
@@ -103,6 +106,22 @@ class MessageStream:
             self._prepared.clear()
             self._task = asyncio.create_task(self._run(), name="realtime-messages")
 
+    def restart(self) -> None:
+        """Lose the stream as a server that restarts does; it opens again by itself, after the `stream_gap`."""
+        if self._task is not None and not self._task.done():
+            self._reader.live.clear()
+            self._task.cancel()
+            self._task = asyncio.create_task(self._run_after(self._task), name="realtime-messages")
+
+    async def _run_after(self, old: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.wait({old})
+        except asyncio.CancelledError:
+            # Whoever stops this may drop the database next: the old slot has to be gone, too.
+            await asyncio.wait({old})
+            raise
+        await self._run()
+
     async def prepared(self) -> None:
         """Wait until today's partition is there, which the policies need too; or could not be made."""
         await self._prepared.wait()
@@ -132,10 +151,14 @@ class MessageStream:
     async def _run(self) -> None:
         keeping = asyncio.create_task(self._keep_up(), name="realtime-upkeep")
         try:
-            await self._reader.run(self._take, opened=self._relations.clear, prepare=self._prepare)
+            await self._reader.run(self._take, opened=self._relations.clear, prepare=self._begin)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        await self._prepare()
+        await self._open_late()
 
     async def _prepare(self) -> None:
         script = cast("LiteralString", _UPKEEP.read_text(encoding="utf-8"))
@@ -144,6 +167,14 @@ class MessageStream:
                 await connection.execute(script)
         finally:
             self._prepared.set()
+
+    async def _open_late(self) -> None:
+        # The slot begins when it is made: what is committed during the gap is never read.
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        # Any thread may set the switch, and without notice: hence the repeated look.
+        while loop.time() - begun < self._faults.stream_gap:
+            await asyncio.sleep(_GAP_CHECK)
 
     async def _keep_up(self) -> None:
         while True:

@@ -157,6 +157,8 @@ class RealtimeServer:
             self._loop.call_soon_threadsafe(self._apply, action)
 
     def _apply(self, action: FaultAction) -> None:
+        if action.name == "drop_sockets" and self._faults.stream_gap:
+            self._core.messages.restart()
         for socket in tuple(self._sockets):
             socket.apply(action)
 
