@@ -128,9 +128,9 @@ class Faults:
     #: Messages from the database (`realtime.send`, `broadcast_changes`) are read and thrown away, as when the
     #: server has lost its stream of them; changes, members' own broadcasts and sockets go on.
     broadcast_deaf: bool
-    #: Seconds between the answer to a join and the moment messages of the database flow, where their stream is
-    #: not open yet; what is sent in between is lost. So a cold or restarted Realtime answers: while this is
-    #: above 0, `drop_sockets` closes the stream as well.
+    #: Seconds from the answer to a join until messages of the database flow, where their stream is not open
+    #: yet; what is sent in between is lost. So a cold or restarted Realtime answers: while this is above 0,
+    #: `drop_sockets` closes the stream as well.
     stream_gap: float
     #: Broadcasts per second, sent and received ones counted, above which receivers are put out of their
     #: channel and messages from the database vanish, as on a hosted project over its quota; None: no limit.

@@ -107,7 +107,7 @@ class MessageStream:
             self._task = asyncio.create_task(self._run(), name="realtime-messages")
 
     def restart(self) -> None:
-        """Lose the stream as a server that restarts does; it opens again by itself, after the `stream_gap`."""
+        """Lose the stream as a server that restarts does; it opens again after the `stream_gap`."""
         if self._task is not None and not self._task.done():
             self._reader.live.clear()
             self._task.cancel()
@@ -173,7 +173,7 @@ class MessageStream:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         # Any thread may set the switch, and without notice: hence the repeated look.
-        while loop.time() - begun < self._faults.stream_gap:
+        while loop.time() - begun < self._faults.stream_gap:  # noqa: ASYNC110
             await asyncio.sleep(_GAP_CHECK)
 
     async def _keep_up(self) -> None:
