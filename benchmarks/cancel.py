@@ -20,7 +20,7 @@ from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
-from reactive_worker.client import TaskClient
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.local import LocalSupabase
 from reactive_worker.models import PushState
 from reactive_worker.testing.workers import eventually, running_worker

@@ -20,8 +20,8 @@ from typing import Any
 
 import psycopg
 
+from reactive_worker.client.monitor import Monitor
 from reactive_worker.local import LocalSupabase
-from reactive_worker.monitor import Monitor
 
 _FILL = """
 insert into todolist

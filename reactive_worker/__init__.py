@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reactive_worker.client import TaskClient
+    from reactive_worker.client.monitor import Monitor
+    from reactive_worker.client.tasks import TaskClient
     from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
     from reactive_worker.execution.context import TodoRequestContext
     from reactive_worker.executors.crewai import CrewAIExecutor
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
     from reactive_worker.executors.openai_agents import OpenAIAgentsExecutor
     from reactive_worker.executors.remote_a2a import RemoteA2AExecutor
     from reactive_worker.models import Candidate, Todo, TodoEvent, TodoStatus
-    from reactive_worker.monitor import Monitor
     from reactive_worker.settings import Settings
-    from reactive_worker.worker import ReactiveWorker
+    from reactive_worker.worker.worker import ReactiveWorker
 
 #: Public name -> module. Looked up on first use: importing the package costs milliseconds, a2a and supabase
 #: together more than a second, and `reactive-worker --help` needs neither.
@@ -28,16 +28,16 @@ _PUBLIC = {
     "Candidate": "models",
     "FunctionExecutor": "executors.function",
     "LangGraphExecutor": "executors.langgraph",
-    "Monitor": "monitor",
+    "Monitor": "client.monitor",
     "CrewAIExecutor": "executors.crewai",
     "OpenAIAgentsExecutor": "executors.openai_agents",
     "PermanentFailure": "errors",
-    "ReactiveWorker": "worker",
+    "ReactiveWorker": "worker.worker",
     "ReactiveWorkerError": "errors",
     "RemoteA2AExecutor": "executors.remote_a2a",
     "RetryLater": "errors",
     "Settings": "settings",
-    "TaskClient": "client",
+    "TaskClient": "client.tasks",
     "Todo": "models",
     "TodoEvent": "models",
     "TodoRequestContext": "execution.context",

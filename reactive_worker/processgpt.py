@@ -15,15 +15,15 @@ from typing import Any
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.types import SendMessageRequest, Task
 
-from reactive_worker.client import TaskClient
+from reactive_worker.client.monitor import Monitor
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.execution.context import ContextFactory, TodoRequestContext
 from reactive_worker.execution.conversation import Conversation, RunReason, ids_of
 from reactive_worker.execution.event_queue import TodoEventQueue
 from reactive_worker.execution.fold import Fold
 from reactive_worker.models import Todo
-from reactive_worker.monitor import Monitor
 from reactive_worker.settings import Settings
-from reactive_worker.worker import ReactiveWorker
+from reactive_worker.worker.worker import ReactiveWorker
 
 __all__ = [
     "ProcessGPTAgentServer",

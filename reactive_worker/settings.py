@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from dotenv import parser as dotenv_parser
 
-from reactive_worker.credentials import Credentials, TokenFile, read_secret_file
+from reactive_worker.access.credentials import Credentials, TokenFile, read_secret_file
+from reactive_worker.access.redaction import redact
 from reactive_worker.errors import ConfigurationError
-from reactive_worker.redaction import redact
 
 #: Where the worker key is looked for, best first. The anon key is accepted here so that the predecessor's
 #: `.env` files load; a worker then says clearly that it needs the service key.

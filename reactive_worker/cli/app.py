@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from reactive_worker import __version__
+from reactive_worker.access.redaction import redact
 from reactive_worker.cli import (
     artifact,
     demo,
@@ -29,7 +30,6 @@ from reactive_worker.cli import (
 from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Handler, add_common
 from reactive_worker.errors import ReactiveWorkerError
-from reactive_worker.redaction import redact
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from reactive_worker.redaction import redact
+from reactive_worker.access.redaction import redact
 
 _STYLES = {
     "bold": "1",

@@ -15,8 +15,8 @@ from reactive_worker.cli.options import Commands, add_command, quiet_logging
 if TYPE_CHECKING:
     from reactive_worker.cli.demo_texts import Piece
     from reactive_worker.cli.demo_view import DemoView
-    from reactive_worker.client import TaskClient
-    from reactive_worker.worker import ReactiveWorker
+    from reactive_worker.client.tasks import TaskClient
+    from reactive_worker.worker.worker import ReactiveWorker
 
 AGENT_TYPE = "digest"
 #: Fewer completed tasks than this are no success.
@@ -67,7 +67,7 @@ def _demo(args: argparse.Namespace, console: Console) -> int:
 
 async def _run(args: argparse.Namespace, view: DemoView, texts: Sequence[Piece]) -> int:
     """Everything that is shown while it happens; returns how many events were stored."""
-    from reactive_worker.client import TaskClient
+    from reactive_worker.client.tasks import TaskClient
     from reactive_worker.local import LocalSupabase
 
     view.line("supabase", "starting PostgreSQL and the gateway")
@@ -126,7 +126,7 @@ def _worker(view: DemoView, supabase: Any) -> ReactiveWorker:
     from reactive_worker.executors.digest import DigestExecutor
     from reactive_worker.models import Candidate
     from reactive_worker.settings import Settings
-    from reactive_worker.worker import ReactiveWorker
+    from reactive_worker.worker.worker import ReactiveWorker
 
     def watch(candidates: reactivex.Observable[Candidate]) -> reactivex.Observable[Candidate]:
         return candidates.pipe(ops.do_action(lambda candidate: view.offered(candidate.id, candidate.source)))

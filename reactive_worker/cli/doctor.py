@@ -89,7 +89,7 @@ def _doctor(args: argparse.Namespace, console: Console) -> int:
 
 
 def _db_url(args: argparse.Namespace) -> str | None:
-    from reactive_worker.redaction import keep_secret
+    from reactive_worker.access.redaction import keep_secret
     from reactive_worker.settings import read_env_file
 
     if args.db_url is None:

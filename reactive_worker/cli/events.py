@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from reactive_worker.cli.console import Console, short
 from reactive_worker.cli.options import Commands, add_command, add_connection, load_settings, quiet_logging
-from reactive_worker.cli.tasks import run_with_client
+from reactive_worker.cli.with_client import run_with_client
 from reactive_worker.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from reactive_worker.client import TaskClient
+    from reactive_worker.client.tasks import TaskClient
     from reactive_worker.models import TodoEvent
 
 EVENT_STYLE = {
@@ -93,7 +93,7 @@ def _events(args: argparse.Namespace, console: Console) -> int:
 def _all(args: argparse.Namespace, console: Console) -> int:
     quiet_logging(args)
     settings = load_settings(args)
-    from reactive_worker.monitor import Monitor
+    from reactive_worker.client.monitor import Monitor
 
     async def main() -> int:
         async with Monitor.from_settings(settings) as monitor:

@@ -39,7 +39,7 @@ def _stats(args: argparse.Namespace, console: Console) -> int:
         raise ConfigurationError("--window must be between 1 and 31536000 seconds (a year)")
     quiet_logging(args)
     settings = load_settings(args)
-    from reactive_worker.monitor import Monitor
+    from reactive_worker.client.monitor import Monitor
 
     async def main() -> dict[str, Any]:
         async with Monitor.from_settings(settings) as monitor:

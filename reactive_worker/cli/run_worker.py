@@ -99,7 +99,7 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     configure(settings.log_level, args.log_format or ("json" if console.json else "text"))
     executors = {agent_type: load_executor(path) for agent_type, path in _paths(args, settings).items()}
     settings.worker_credentials()
-    from reactive_worker.worker import ReactiveWorker
+    from reactive_worker.worker.worker import ReactiveWorker
 
     class Worker(ReactiveWorker):
         """Remembers which signal ended it: Ctrl-C and SIGTERM have different exit codes."""

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reactive_worker.cli.console import Console, age, duration, short
-from reactive_worker.cli.options import Commands, add_command, add_connection, load_settings, quiet_logging
+from reactive_worker.cli.events import say_event
+from reactive_worker.cli.options import Commands, add_command, add_connection
+from reactive_worker.cli.with_client import run_with_client
 from reactive_worker.errors import ConfigurationError, InvalidTaskError
 
 if TYPE_CHECKING:
-    from reactive_worker.client import TaskClient
+    from reactive_worker.client.tasks import TaskClient
     from reactive_worker.models import Todo
 
 STATUSES = ("pending", "in_progress", "input_required", "completed", "failed", "cancelled")
@@ -94,21 +96,6 @@ def _add_submit(commands: Commands) -> None:
         "--wait-timeout", type=float, metavar="SECONDS", help="wait at most so long (implies --wait)"
     )
     add_connection(submit)
-
-
-def run_with_client(
-    args: argparse.Namespace, work: Callable[[TaskClient], Awaitable[int]], **overrides: Any
-) -> int:
-    """Run `work` with a TaskClient from the options; used by every command here."""
-    quiet_logging(args)
-    settings = load_settings(args, **overrides)
-    from reactive_worker.client import TaskClient
-
-    async def main() -> int:
-        async with TaskClient.from_settings(settings) as client:
-            return await work(client)
-
-    return asyncio.run(main())
 
 
 def _submit(args: argparse.Namespace, console: Console) -> int:
@@ -231,7 +218,6 @@ def _tasks(args: argparse.Namespace, console: Console) -> int:
 
 
 def _task(args: argparse.Namespace, console: Console) -> int:
-    from reactive_worker.cli.events import say_event
 
     async def work(client: TaskClient) -> int:
         todo = await client.get_task(args.id)

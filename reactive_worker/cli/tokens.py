@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from reactive_worker.access.tokens import LOCAL_JWT_SECRET, WORKER_ROLE, mint_token, read_token
 from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Commands, add_command, add_common
 from reactive_worker.errors import ConfigurationError
-from reactive_worker.tokens import LOCAL_JWT_SECRET, WORKER_ROLE, mint_token, read_token
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -80,7 +80,7 @@ def _show(args: argparse.Namespace, console: Console) -> int:
 
 
 def _secret(args: argparse.Namespace) -> str:
-    from reactive_worker.redaction import keep_secret
+    from reactive_worker.access.redaction import keep_secret
     from reactive_worker.settings import read_env_file
 
     environment = {**read_env_file(args.env_file), **os.environ}
@@ -101,7 +101,7 @@ def _secret(args: argparse.Namespace) -> str:
 
 
 def _read(path: str) -> str:
-    from reactive_worker.credentials import read_secret_file
+    from reactive_worker.access.credentials import read_secret_file
 
     return sys.stdin.read().strip() if path == "-" else read_secret_file(Path(path))
 

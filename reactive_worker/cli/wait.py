@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Commands, add_command, add_connection
-from reactive_worker.cli.tasks import run_with_client, say_result, todo_json
+from reactive_worker.cli.tasks import say_result, todo_json
+from reactive_worker.cli.with_client import run_with_client
 
 if TYPE_CHECKING:
-    from reactive_worker.client import TaskClient
+    from reactive_worker.client.tasks import TaskClient
     from reactive_worker.models import Todo
 
 _EPILOG = """\

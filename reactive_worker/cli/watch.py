@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from reactive_worker.cli.watch_view import Snapshot
+    from reactive_worker.client.monitor import Monitor
     from reactive_worker.models import TodoEvent
-    from reactive_worker.monitor import Monitor
     from reactive_worker.settings import Settings
 
 #: Events kept for the picture; no terminal is higher.
@@ -64,7 +64,7 @@ async def _main(settings: Settings, interval: float) -> int:
     from rich.console import Console as Screen
     from rich.live import Live
 
-    from reactive_worker.monitor import Monitor
+    from reactive_worker.client.monitor import Monitor
 
     quit_ = asyncio.Event()
     async with Monitor.from_settings(settings) as monitor:

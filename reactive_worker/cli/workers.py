@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace, work: Callable[[TodoStore], Awaitable[int]]) -> int:
     quiet_logging(args)
     settings = load_settings(args)
-    from reactive_worker.lazy_store import LazyStore
+    from reactive_worker.store.lazy import LazyStore
 
     async def main() -> int:
         lazy = LazyStore(settings)

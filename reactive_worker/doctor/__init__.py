@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.redaction import redact
 from reactive_worker.doctor.facts import Facts, gather
 from reactive_worker.doctor.findings import Finding, Kind, Level, exit_code
 from reactive_worker.doctor.judgement import judge
 from reactive_worker.doctor.wanted import wanted as as_migrated
-from reactive_worker.redaction import redact
 
 __all__ = ["Facts", "Finding", "Kind", "Level", "examine", "exit_code", "gather", "judge"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from reactive_worker.access.redaction import redact
 from reactive_worker.doctor.wanted import wanted
 from reactive_worker.errors import ConfigurationError
-from reactive_worker.redaction import redact
 
 _NAME = "reactive_worker_diagnose()"
 #: Seconds until a host that does not answer is given up.

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.tokens import WORKER_ROLE
 from reactive_worker.doctor.direct import read_directly
 from reactive_worker.doctor.probe import PushFacts, probe_push
 from reactive_worker.doctor.wanted import wanted
@@ -26,7 +27,6 @@ from reactive_worker.errors import (
 )
 from reactive_worker.models import parse_time
 from reactive_worker.store.connection import Connection
-from reactive_worker.tokens import WORKER_ROLE
 
 #: Rows that are asked for to see where the API cuts answers off: Supabase's own default.
 ROWS_ASKED = 1000

@@ -11,13 +11,13 @@ from typing import Any, Literal, cast
 
 import httpx
 
+from reactive_worker.access.redaction import redact
 from reactive_worker.errors import ReactiveWorkerError
-from reactive_worker.redaction import redact
-from reactive_worker.store.broadcast import BroadcastLink
 from reactive_worker.store.connection import Connection
-from reactive_worker.store.hints import topics
-from reactive_worker.store.push import bindings
-from reactive_worker.store.realtime import Change, Link, RealtimeLink
+from reactive_worker.store.push.broadcast import BroadcastLink
+from reactive_worker.store.push.changes import Change, Link, RealtimeLink
+from reactive_worker.store.push.channel import bindings
+from reactive_worker.store.push.hints import topics
 
 #: Agent types that begin like this are ours, and nobody else's.
 PROBE_TYPE = "reactive-worker-doctor-"

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from reactive_worker.access.tokens import WORKER_ROLE
 from reactive_worker.doctor.findings import Finding, Level
 from reactive_worker.doctor.wanted import EVERYTHING, Wanted
-from reactive_worker.tokens import WORKER_ROLE
 
 _WATCHED = ("PUBLIC", "anon", "authenticated", WORKER_ROLE)
 _POLICY_HEAD = re.compile(r"\sfor (\w+) to (\w+)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any, cast
 
-from reactive_worker.redaction import redact
+from reactive_worker.access.redaction import redact
 
 #: Characters kept of an error's message and of its traceback. Enough for the frames that matter; a row of
 #: `todolist` is read by lists and dashboards and must not carry a dump.

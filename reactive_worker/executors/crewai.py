@@ -18,8 +18,8 @@ from a2a.server.tasks import TaskUpdater
 
 from reactive_worker.errors import ConfigurationError
 from reactive_worker.execution.threads import run_blocking
-from reactive_worker.executors.frameworks import Output, answer_of, is_answer, require, shown
-from reactive_worker.executors.model_errors import model_errors
+from reactive_worker.executors._frameworks import Output, answer_of, is_answer, require, shown
+from reactive_worker.executors._model_errors import model_errors
 
 #: Key in the task's metadata: questions asked so far, each with its answer once there is one.
 KEY = "crewai_questions"

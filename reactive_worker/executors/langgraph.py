@@ -11,8 +11,8 @@ from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
 from reactive_worker.errors import ConfigurationError, PermanentFailure
-from reactive_worker.executors.frameworks import Output, answer_of, is_answer, require, shown
-from reactive_worker.executors.model_errors import model_errors
+from reactive_worker.executors._frameworks import Output, answer_of, is_answer, require, shown
+from reactive_worker.executors._model_errors import model_errors
 
 #: Key in the task's metadata: ids of the interrupts that were asked.
 KEY = "langgraph_interrupts"

@@ -13,7 +13,7 @@ from typing import Any
 
 import jwt
 
-from reactive_worker.tokens import LOCAL_JWT_SECRET
+from reactive_worker.access.tokens import LOCAL_JWT_SECRET
 
 JWT_SECRET = LOCAL_JWT_SECRET
 PUBLISHABLE_KEY = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import reactive_worker
 from reactive_worker.errors import ConfigurationError
 
 _MIGRATION_NAME = re.compile(r"([0-9]+)_(.*)\.sql")
@@ -100,7 +99,7 @@ def find_project(project_dir: Path | None = None) -> Project:
         raise ConfigurationError(
             f"no supabase/ folder in {project_dir}: create one with `reactive-worker init`."
         )
-    package = Path(reactive_worker.__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     # In a checkout the folder beside the package is the truth; in an installation only the copy exists.
     for folder in (package.parent / "supabase", package / "_project" / "supabase"):
         if (folder / "migrations").is_dir():

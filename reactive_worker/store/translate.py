@@ -5,7 +5,9 @@ from __future__ import annotations
 import httpx
 from postgrest.exceptions import APIError
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.redaction import redact
+from reactive_worker.access.tokens import WORKER_ROLE
 from reactive_worker.errors import (
     InvalidKeyError,
     InvalidTaskError,
@@ -19,8 +21,6 @@ from reactive_worker.errors import (
     UnreachableError,
     WorkerExpiredError,
 )
-from reactive_worker.redaction import redact
-from reactive_worker.tokens import WORKER_ROLE
 
 #: PostgREST could not find the function, the table or the schema.
 _MISSING = frozenset({"PGRST202", "PGRST205", "42883", "42P01", "3F000"})

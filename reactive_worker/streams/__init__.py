@@ -5,8 +5,10 @@ acquired, and takes its time from a scheduler: the one given to it, else the sub
 expected on one thread, the event loop's; nothing here locks.
 """
 
+from reactive_worker.streams._backoff import Backoff, RandomSource, spread
+from reactive_worker.streams._priority import PriorityKey, default_priority
+from reactive_worker.streams._ranking import Ranking, SortedRanking
 from reactive_worker.streams.aging import aging
-from reactive_worker.streams.backoff import Backoff, RandomSource, spread
 from reactive_worker.streams.circuit_breaker import BreakerState, circuit_breaker, outcome_verdict
 from reactive_worker.streams.dedupe import dedupe
 from reactive_worker.streams.dispatch import dispatch
@@ -18,8 +20,6 @@ from reactive_worker.streams.merge_chunks import merge_chunks
 from reactive_worker.streams.pause_while import pause_while
 from reactive_worker.streams.polling_sweep import polling_sweep
 from reactive_worker.streams.prioritise import Order, prioritise
-from reactive_worker.streams.priority import PriorityKey, default_priority
-from reactive_worker.streams.ranking import Ranking, SortedRanking
 from reactive_worker.streams.rate_limit import rate_limit
 from reactive_worker.streams.realtime_candidates import realtime_candidates
 from reactive_worker.streams.sink import BatchResult, StoredBatch, sink

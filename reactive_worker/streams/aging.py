@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams.priority import PriorityKey
+from reactive_worker.streams._priority import PriorityKey
 
 
 def aging(per: float) -> PriorityKey:

@@ -11,8 +11,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from reactive_worker.models import Candidate, TodoEvent
-from reactive_worker.streams.scheduling import choose_scheduler
-from reactive_worker.streams.shelves import Shelves
+from reactive_worker.streams._scheduling import choose_scheduler
+from reactive_worker.streams._shelves import Shelves
 
 #: closed: all pass; open: none passes; half_open: one is tried.
 BreakerState = Literal["closed", "open", "half_open"]

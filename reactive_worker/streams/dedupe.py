@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams.scheduling import choose_scheduler
+from reactive_worker.streams._scheduling import choose_scheduler
 
 #: `Candidate.key`: id and attempt.
 CandidateKey = tuple[str, int]

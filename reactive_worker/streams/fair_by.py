@@ -8,9 +8,9 @@ from heapq import heapify, heappop, heapreplace
 from typing import Any, Literal
 
 from reactive_worker.models import Candidate, Demand
-from reactive_worker.streams.priority import PriorityKey, take_room
-from reactive_worker.streams.ranking import Ranking
-from reactive_worker.streams.shelves import Shelves
+from reactive_worker.streams._priority import PriorityKey, take_room
+from reactive_worker.streams._ranking import Ranking
+from reactive_worker.streams._shelves import Shelves
 
 
 @dataclass(frozen=True, slots=True)

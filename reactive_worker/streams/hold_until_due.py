@@ -10,7 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams.scheduling import choose_scheduler
+from reactive_worker.streams._scheduling import choose_scheduler
 
 # A timer for next month would be wrong by every step of the wall clock until then (and `infinity` is a legal
 # available_at): look again at least this often.

@@ -9,8 +9,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams.scheduling import choose_scheduler
-from reactive_worker.streams.shelves import Shelves
+from reactive_worker.streams._scheduling import choose_scheduler
+from reactive_worker.streams._shelves import Shelves
 
 
 def limit_concurrency(

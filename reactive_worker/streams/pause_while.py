@@ -8,7 +8,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams.shelves import Shelves
+from reactive_worker.streams._shelves import Shelves
 
 
 def pause_while(

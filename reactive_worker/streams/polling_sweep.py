@@ -13,8 +13,8 @@ from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from reactive_worker.models import Candidate, SweepResult
-from reactive_worker.streams.backoff import Backoff, RandomSource, spread
-from reactive_worker.streams.scheduling import choose_scheduler
+from reactive_worker.streams._backoff import Backoff, RandomSource, spread
+from reactive_worker.streams._scheduling import choose_scheduler
 
 # A failing sweep is tried again sooner than the interval says (a dropped connection is over in a second),
 # then ever more slowly (a database that is down is not helped by a fleet asking).

@@ -9,9 +9,9 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from reactive_worker.models import Candidate, Demand, SweepResult
-from reactive_worker.streams.priority import PriorityKey, default_priority
-from reactive_worker.streams.ranking import Ranking, SortedRanking
-from reactive_worker.streams.scheduling import choose_scheduler
+from reactive_worker.streams._priority import PriorityKey, default_priority
+from reactive_worker.streams._ranking import Ranking, SortedRanking
+from reactive_worker.streams._scheduling import choose_scheduler
 
 #: Makes the ranking of one subscription; given its capacity. See `fair_by`.
 Order = Callable[[int], Ranking]

@@ -11,10 +11,10 @@ from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from reactive_worker.models import TodoEvent
-from reactive_worker.streams.backoff import Backoff
-from reactive_worker.streams.numbering import Numbering, RunKey, run_key
-from reactive_worker.streams.outbox import Outbox
-from reactive_worker.streams.scheduling import choose_scheduler
+from reactive_worker.streams._backoff import Backoff
+from reactive_worker.streams._numbering import Numbering, RunKey, run_key
+from reactive_worker.streams._outbox import Outbox
+from reactive_worker.streams._scheduling import choose_scheduler
 
 #: Pace of a batch that is refused for now.
 STORE_BACKOFF = Backoff(0.1, 10.0, jitter=0.2)

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar, cast
 from a2a.server.agent_execution import AgentExecutor
 
 from reactive_worker.settings import Settings
-from reactive_worker.worker import ReactiveWorker
+from reactive_worker.worker.worker import ReactiveWorker
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import pytest
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 
-from reactive_worker.client import TaskClient
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.executors.echo import EchoExecutor
 from reactive_worker.executors.function import FunctionExecutor
 from reactive_worker.models import PushState, TodoStatus

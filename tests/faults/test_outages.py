@@ -176,7 +176,9 @@ async def test_who_talks_faster_than_the_database_listens_waits(
     """An outage costs the memory of the buffer and no more, however much there is to say."""
     db = local_supabase.db_url
     room = 500
-    monkeypatch.setattr("reactive_worker.wiring.streams.sink", functools.partial(streams.sink, capacity=room))
+    monkeypatch.setattr(
+        "reactive_worker.worker.pipeline.streams.sink", functools.partial(streams.sink, capacity=room)
+    )
     caplog.set_level(logging.WARNING, logger="reactive_worker")
     talker = Talker(3000)
     async with running_worker(local_supabase, talker, settings=QUICK):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reactive_worker.models import PushState
-from reactive_worker.store import realtime
+from reactive_worker.store.push import changes as realtime
 from reactive_worker.testing.proxy import FaultyProxy
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.executors import Echo

@@ -8,12 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from reactive_worker.delivery import Delivery
 from reactive_worker.models import Outcome, TodoEvent
-from reactive_worker.spool import Spool
 from reactive_worker.store.connection import Connection
 from reactive_worker.store.store import TodoStore
 from reactive_worker.testing.workers import WorkerProcess, eventually
+from reactive_worker.worker.delivery import Delivery
+from reactive_worker.worker.spool import Spool
 from tests.faults.conftest import completed, worker
 from tests.support import broken_logs, events_of, insert, kinds, query
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from reactive_worker.artifact_reader import Reader
-from reactive_worker.artifacts import Artifacts
+from reactive_worker.artifacts.offload import Artifacts
+from reactive_worker.artifacts.reader import Reader
+from reactive_worker.artifacts.signer import FileSigner
 from reactive_worker.errors import PermanentFailure, SupabaseError
 from reactive_worker.execution.conversation import request_of
 from reactive_worker.execution.files import files_of
 from reactive_worker.execution.wire import decode
-from reactive_worker.file_signer import FileSigner
 from reactive_worker.models import Outcome, TodoEvent
 from reactive_worker.store.objects import FileMissingError
 from tests.unit.execution.fakes import ID, make_todo

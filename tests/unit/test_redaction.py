@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from reactive_worker import redaction
-from reactive_worker.credentials import Credentials, TokenFile, read_secret_file
+from reactive_worker.access import redaction
+from reactive_worker.access.credentials import Credentials, TokenFile, read_secret_file
+from reactive_worker.access.redaction import keep_secret, redact
 from reactive_worker.errors import ConfigurationError
-from reactive_worker.redaction import keep_secret, redact
 
 ODD = "an odd/key+of=its own"
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from reactive_worker.cli.app import build_parser
+from reactive_worker.cli.settings_page import markdown, option
 from reactive_worker.settings import Settings
-from reactive_worker.settings_reference import markdown, option
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == markdown(), (
-        "python -m reactive_worker.settings_reference > docs/settings.md"
+        "python -m reactive_worker.cli.settings_page > docs/settings.md"
     )
 
 

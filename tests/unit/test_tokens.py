@@ -10,9 +10,9 @@ import jwt
 import pytest
 from jwt.algorithms import ECAlgorithm
 
+from reactive_worker.access.tokens import LOCAL_JWT_SECRET, mint_token, read_token
 from reactive_worker.errors import ConfigurationError
 from reactive_worker.local.keys import JWT_SECRET, Keys
-from reactive_worker.tokens import LOCAL_JWT_SECRET, mint_token, read_token
 
 SECRET = "a-secret-with-at-least-thirty-two-bytes"
 NOW = 1_800_000_000.0

@@ -11,7 +11,7 @@ from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
-from reactive_worker.client import TaskClient
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.errors import InvalidTaskError, TaskConflictError
 from reactive_worker.models import TodoStatus
 from reactive_worker.testing.workers import running_worker

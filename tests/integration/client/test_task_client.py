@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from supabase import Client, create_async_client, create_client
 
-from reactive_worker.client import TaskClient
-from reactive_worker.completion import CompletionWatch
+from reactive_worker.client.completion import CompletionWatch
+from reactive_worker.client.monitor import Monitor
+from reactive_worker.client.new_task import NewTask
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.errors import (
     InvalidKeyError,
     PermissionDeniedError,
@@ -21,9 +23,7 @@ from reactive_worker.errors import (
     UnreachableError,
 )
 from reactive_worker.models import TodoEvent, TodoStatus
-from reactive_worker.monitor import Monitor
-from reactive_worker.store.realtime import RealtimeLink
-from reactive_worker.submission import NewTask
+from reactive_worker.store.push.changes import RealtimeLink
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.executors import Echo
 from tests.support import query
@@ -283,9 +283,9 @@ async def test_realtime_alone_ends_a_wait(
     client: TaskClient, local_supabase: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One look at the start, then never again by itself.
-    monkeypatch.setattr("reactive_worker.completion.PUSH_AFTER", 0.0)
-    monkeypatch.setattr("reactive_worker.completion.POLL_FIRST", 3600.0)
-    monkeypatch.setattr("reactive_worker.completion.POLL_MOST", 3600.0)
+    monkeypatch.setattr("reactive_worker.client.completion.PUSH_AFTER", 0.0)
+    monkeypatch.setattr("reactive_worker.client.completion.POLL_FIRST", 3600.0)
+    monkeypatch.setattr("reactive_worker.client.completion.POLL_MOST", 3600.0)
     links: list[RealtimeLink] = []
 
     class Noted(RealtimeLink):
@@ -304,8 +304,8 @@ async def test_realtime_alone_ends_a_wait(
 async def test_realtime_alone_feeds_a_stream(
     client: TaskClient, local_supabase: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reactive_worker.follow.POLL_FIRST", 3600.0)
-    monkeypatch.setattr("reactive_worker.follow.POLL_MOST", 3600.0)
+    monkeypatch.setattr("reactive_worker.client.follow.POLL_FIRST", 3600.0)
+    monkeypatch.setattr("reactive_worker.client.follow.POLL_MOST", 3600.0)
     id = await client.submit_task("test", "abc", {"sleep": 0.2})
     reading = asyncio.create_task(ids_of(client, id))
     async with running_worker(local_supabase, Echo()):

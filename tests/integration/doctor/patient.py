@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
 from reactive_worker.doctor import Finding, examine
 from reactive_worker.local.gateway import Gateway
 

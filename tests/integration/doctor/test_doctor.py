@@ -9,10 +9,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.tokens import mint_token
 from reactive_worker.doctor import exit_code, gather
 from reactive_worker.doctor.wanted import wanted
-from reactive_worker.tokens import mint_token
 from tests.integration.doctor.patient import Patient, bad
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.tokens import mint_token
 from reactive_worker.cli import main
-from reactive_worker.credentials import Credentials
 from reactive_worker.doctor import Finding, examine, exit_code, gather, judge
 from reactive_worker.doctor.wanted import wanted
 from reactive_worker.errors import ConfigurationError
@@ -28,7 +29,6 @@ from reactive_worker.local.migrations import migrate
 from reactive_worker.local.postgres import Cluster
 from reactive_worker.local.project import Project, find_project
 from reactive_worker.testing.database import Database
-from reactive_worker.tokens import mint_token
 from tests.integration.doctor.patient import Patient, bad
 from tests.support import insert
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reactive_worker.tokens import mint_token
+from reactive_worker.access.tokens import mint_token
 
 ANN = "a0000000-0000-4000-8000-00000000000a"
 BOB = "b0000000-0000-4000-8000-00000000000b"

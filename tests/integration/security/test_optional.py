@@ -10,12 +10,12 @@ import httpx
 import psycopg
 import pytest
 
-from reactive_worker.credentials import Credentials, TokenFile
+from reactive_worker.access.credentials import Credentials, TokenFile
+from reactive_worker.access.tokens import mint_token
 from reactive_worker.errors import PermissionDeniedError
 from reactive_worker.local.project import find_project
 from reactive_worker.store.connection import Connection
 from reactive_worker.store.objects import FileMissingError, ObjectStore
-from reactive_worker.tokens import mint_token
 from tests.integration.security.people import headers
 
 OPTIONAL = find_project().folder / "optional"

@@ -15,14 +15,14 @@ from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from supabase import AsyncClient, AsyncClientOptions
 
-from reactive_worker.client import TaskClient
-from reactive_worker.credentials import Credentials, TokenFile
+from reactive_worker.access.credentials import Credentials, TokenFile
+from reactive_worker.access.tokens import mint_token
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.errors import PermissionDeniedError, TokenExpiredError
-from reactive_worker.store import realtime
 from reactive_worker.store.connection import Connection
-from reactive_worker.store.realtime import Binding, Change, RealtimeLink
+from reactive_worker.store.push import changes as realtime
+from reactive_worker.store.push.changes import Binding, Change, RealtimeLink
 from reactive_worker.testing.workers import eventually, running_worker
-from reactive_worker.tokens import mint_token
 from tests.integration.security.people import ANN
 from tests.support import query
 

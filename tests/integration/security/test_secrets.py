@@ -13,19 +13,19 @@ import psycopg
 import pytest
 from supabase import AsyncClient
 
+from reactive_worker.access.tokens import mint_token
 from reactive_worker.cli import main
-from reactive_worker.client import TaskClient
+from reactive_worker.client.monitor import Monitor
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.errors import ReactiveWorkerError
 from reactive_worker.local.gateway import Gateway
 from reactive_worker.local.keys import Keys
 from reactive_worker.local.project import find_project
-from reactive_worker.monitor import Monitor
 from reactive_worker.settings import Settings
 from reactive_worker.store.connection import Connection
-from reactive_worker.store.realtime import Binding, RealtimeLink
+from reactive_worker.store.push.changes import Binding, RealtimeLink
 from reactive_worker.testing.database import Database
 from reactive_worker.testing.workers import WorkerProcess, eventually, running_worker
-from reactive_worker.tokens import mint_token
 from tests.executors import Echo
 from tests.support import count
 

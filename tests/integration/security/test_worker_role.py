@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from reactive_worker.client import TaskClient
+from reactive_worker.access.tokens import mint_token
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.models import PushState, TodoStatus
 from reactive_worker.testing.workers import eventually, running_worker
-from reactive_worker.tokens import mint_token
 from tests.executors import Echo
 from tests.integration.client.test_conversation import Ask
 from tests.support import broken_logs, kinds, query

@@ -11,7 +11,7 @@ import pytest
 from reactive_worker.local.migrations import migrate
 from reactive_worker.local.postgres import Cluster
 from reactive_worker.local.project import find_project
-from reactive_worker.store.hints import hinted_rows, mailbox_topic, todolist_topic
+from reactive_worker.store.push.hints import hinted_rows, mailbox_topic, todolist_topic
 from reactive_worker.testing.database import Database
 from tests.integration.sql.calling import Caller, result
 

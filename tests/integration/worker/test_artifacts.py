@@ -17,7 +17,7 @@ from a2a.server.tasks import TaskUpdater
 from supabase import create_async_client
 
 from reactive_worker.cli import main
-from reactive_worker.client import TaskClient
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.errors import ConfigurationError, InvalidTaskError
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.support import broken_logs, query

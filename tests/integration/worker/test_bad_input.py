@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from a2a.server.agent_execution import AgentExecutor
 
-from reactive_worker.client import TaskClient
-from reactive_worker.delivery import Delivery
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.errors import InvalidTaskError, PermanentFailure, RetryLater, UnreachableError
 from reactive_worker.executors.function import FunctionExecutor
 from reactive_worker.models import PushState, Todo
 from reactive_worker.testing.workers import eventually, running_worker
+from reactive_worker.worker.delivery import Delivery
 from tests.executors import Echo
 from tests.support import broken_logs, count, events_of, insert, query
 

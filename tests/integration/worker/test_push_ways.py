@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from reactive_worker.models import PushState
-from reactive_worker.store.broadcast import BroadcastLink
-from reactive_worker.store.hints import mailbox_topic, todolist_topic
+from reactive_worker.store.push.broadcast import BroadcastLink
+from reactive_worker.store.push.hints import mailbox_topic, todolist_topic
 from reactive_worker.testing.database import Database
 from reactive_worker.testing.workers import eventually as eventually_within
 from reactive_worker.testing.workers import running_worker
@@ -42,7 +42,7 @@ async def test_auto_goes_by_broadcast_falls_back_while_it_is_silent_and_returns(
     local_supabase: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a restart of the database: broadcasts vanish, no frame says so, sockets stay open."""
-    monkeypatch.setattr("reactive_worker.store.realtime.BACKOFF_MOST", 1.0)
+    monkeypatch.setattr("reactive_worker.store.push.changes.BACKOFF_MOST", 1.0)
     settings = {**QUIET, "probe_interval": 1.0, "lease": 60.0, "heartbeat": 30.0}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         assert worker._session is not None
@@ -75,7 +75,7 @@ async def test_a_hint_that_overtakes_its_row_is_not_forgotten(
     local_supabase: Any, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL streams a commit before it shows it to others; here it does so for as long as we like."""
-    monkeypatch.setattr("reactive_worker.unseen.PATIENCE", 60.0)
+    monkeypatch.setattr("reactive_worker.worker.claiming.PATIENCE", 60.0)
     as_admin(database, "alter table todolist disable trigger todolist_broadcast_insert")
     async with running_worker(local_supabase, Echo(), settings={**QUIET, "push": "broadcast"}) as worker:
         session = worker._session
@@ -109,7 +109,7 @@ async def test_a_refused_worker_goes_by_changes_until_it_is_let_in(
     local_supabase: Any, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker with the least privileged role; its policy is missing at first."""
-    monkeypatch.setattr("reactive_worker.store.realtime.REFUSED_PAUSE", 0.5)
+    monkeypatch.setattr("reactive_worker.store.push.changes.REFUSED_PAUSE", 0.5)
     local_supabase.faults.join_refusal_delay = 0.1
     definition = await query(
         local_supabase.db_url, "select qual from pg_policies where policyname = %s", POLICY

@@ -10,7 +10,7 @@ from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
-from reactive_worker.client import TaskClient
+from reactive_worker.client.tasks import TaskClient
 from reactive_worker.errors import TaskConflictError, TaskNotFoundError
 from reactive_worker.execution import steering
 from reactive_worker.execution.context import TodoRequestContext

@@ -282,7 +282,7 @@ def test_what_a_worker_ends_with_becomes_the_exit_code(
     code: int,
     said: str,
 ) -> None:
-    from reactive_worker.worker import ReactiveWorker
+    from reactive_worker.worker.worker import ReactiveWorker
 
     async def run(self: ReactiveWorker) -> None:
         raise raised

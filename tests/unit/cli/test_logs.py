@@ -10,18 +10,24 @@ from reactive_worker.cli.logs import JsonFormatter, PlainFormatter
 
 def record(**extra: object) -> logging.LogRecord:
     return logging.makeLogRecord(
-        {"name": "reactive_worker.worker", "levelname": "INFO", "msg": "claimed %d", "args": (3,), **extra}
+        {
+            "name": "reactive_worker.worker.worker",
+            "levelname": "INFO",
+            "msg": "claimed %d",
+            "args": (3,),
+            **extra,
+        }
     )
 
 
 def test_a_line_for_people_drops_our_own_prefix() -> None:
-    assert PlainFormatter().format(record()).endswith("INFO     worker          claimed 3")
+    assert PlainFormatter().format(record()).endswith("INFO     worker.worker   claimed 3")
 
 
 def test_a_json_line_carries_what_was_passed_as_extra() -> None:
     line = json.loads(JsonFormatter().format(record(action="claimed", todolist_id="x")))
     assert line["message"] == "claimed 3"
-    assert line["logger"] == "reactive_worker.worker"
+    assert line["logger"] == "reactive_worker.worker.worker"
     assert (line["action"], line["todolist_id"]) == ("claimed", "x")
 
 

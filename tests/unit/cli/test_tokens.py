@@ -8,7 +8,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from reactive_worker.tokens import LOCAL_JWT_SECRET, mint_token
+from reactive_worker.access.tokens import LOCAL_JWT_SECRET, mint_token
 from tests.unit.cli.conftest import Command
 
 

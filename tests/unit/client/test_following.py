@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from reactive_worker.completion import CompletionWatch
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
+from reactive_worker.client.completion import CompletionWatch
+from reactive_worker.client.follow import follow_events
+from reactive_worker.client.tail import tail_events
 from reactive_worker.errors import TaskNotFoundError, UnreachableError
-from reactive_worker.follow import follow_events
 from reactive_worker.models import Todo, TodoEvent, TodoStatus
-from reactive_worker.store.realtime import Change
-from reactive_worker.tail import tail_events
+from reactive_worker.store.push.changes import Change
 
 ID = str(uuid.uuid4())
 STARTED, PROGRESS, COMPLETED, FAILED = "task_started", "task_progress", "task_completed", "task_failed"
@@ -309,10 +309,10 @@ async def test_a_refusal_reaches_every_waiter(links: list[Link]) -> None:
 async def test_a_long_wait_opens_one_link_and_closes_it(
     links: list[Link], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reactive_worker.completion.PUSH_AFTER", 0.0)
+    monkeypatch.setattr("reactive_worker.client.completion.PUSH_AFTER", 0.0)
     # Polling would not look again within this test: only what is heard can end the wait.
-    monkeypatch.setattr("reactive_worker.completion.POLL_FIRST", 3600.0)
-    monkeypatch.setattr("reactive_worker.completion.POLL_MOST", 3600.0)
+    monkeypatch.setattr("reactive_worker.client.completion.POLL_FIRST", 3600.0)
+    monkeypatch.setattr("reactive_worker.client.completion.POLL_MOST", 3600.0)
     table = Table()
     watch = CompletionWatch(Link)  # type: ignore[arg-type]
     waiting = [asyncio.create_task(watch.wait(table, ID, ENDED)) for _ in range(2)]  # type: ignore[arg-type]

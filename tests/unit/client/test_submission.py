@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reactive_worker.client.new_task import NewTask, plain_json, task_id
 from reactive_worker.errors import InvalidTaskError
-from reactive_worker.submission import NewTask, plain_json, task_id
 
 
 def nested(depth: int) -> Any:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reactive_worker.models import Candidate
 from reactive_worker.streams import default_priority
-from reactive_worker.streams.shelves import Shelves
+from reactive_worker.streams._shelves import Shelves
 from reactive_worker.testing.marbles import candidate
 
 _puts = st.tuples(

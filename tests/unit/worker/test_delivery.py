@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from reactive_worker.delivery import Delivery
 from reactive_worker.errors import ConfigurationError, SupabaseError, UnreachableError
 from reactive_worker.models import Outcome, TodoEvent
-from reactive_worker.spool import Spool
+from reactive_worker.worker.delivery import Delivery
+from reactive_worker.worker.spool import Spool
 
 A, B = str(uuid.uuid4()), str(uuid.uuid4())
 

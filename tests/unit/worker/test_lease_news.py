@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from reactive_worker.errors import UnreachableError
-from reactive_worker.lease_news import NextDeath, Signals, Strays
-from reactive_worker.store.lease import LeaseNews
+from reactive_worker.store.heartbeat import LeaseNews
+from reactive_worker.worker.lease import NextDeath, Signals, Strays
 from tests.unit.execution.virtual_time import virtual_time
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)

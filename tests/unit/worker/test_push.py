@@ -14,8 +14,10 @@ import pytest
 
 from reactive_worker.errors import ConfigurationError, UnreachableError
 from reactive_worker.models import Candidate, PushHealth, PushState, SweepResult
-from reactive_worker.store import hints, push, ways
-from reactive_worker.store.realtime import Link
+from reactive_worker.store.push import channel as push
+from reactive_worker.store.push import hints
+from reactive_worker.store.push import mode as ways
+from reactive_worker.store.push.changes import Link
 from reactive_worker.testing.workers import eventually
 
 NOW = datetime(2026, 11, 3, 9, 0, tzinfo=UTC)

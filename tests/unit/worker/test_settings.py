@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from reactive_worker.access.tokens import mint_token
 from reactive_worker.errors import ConfigurationError
 from reactive_worker.settings import Settings, check_url
-from reactive_worker.tokens import mint_token
 
 
 @pytest.fixture(autouse=True)

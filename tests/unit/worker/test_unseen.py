@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reactive_worker import unseen
 from reactive_worker.models import Candidate, ClaimResult
+from reactive_worker.worker import claiming as unseen
 
 AT = datetime(2026, 11, 3, tzinfo=UTC)
 TOLD = Candidate("a", "test", 0, 2, AT, AT, source="realtime")

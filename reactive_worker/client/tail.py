@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from reactive_worker.errors import UnreachableError
 from reactive_worker.models import TodoEvent
-from reactive_worker.store.realtime import Binding, RealtimeLink
+from reactive_worker.store.push.changes import Binding, RealtimeLink
 from reactive_worker.store.store import TodoStore
 
 logger = logging.getLogger(__name__)

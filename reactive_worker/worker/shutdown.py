@@ -7,12 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from reactive_worker.delivery import Delivery
 from reactive_worker.execution.runner import Runner
-from reactive_worker.lease_news import Strays
-from reactive_worker.registry import Registry
 from reactive_worker.settings import Settings
-from reactive_worker.wiring import Pipeline
+from reactive_worker.worker.delivery import Delivery
+from reactive_worker.worker.held import Registry
+from reactive_worker.worker.lease import Strays
+from reactive_worker.worker.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 

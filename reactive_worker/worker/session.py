@@ -10,15 +10,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from reactive_worker import streams
-from reactive_worker.artifacts import EVENT_LIMIT, OUTPUT_LIMIT, Artifacts
-from reactive_worker.delivery import Delivery
-from reactive_worker.ending import Ending
+from reactive_worker.artifacts.offload import EVENT_LIMIT, OUTPUT_LIMIT, Artifacts
+from reactive_worker.artifacts.signer import FileSigner
 from reactive_worker.errors import ReactiveWorkerError, WorkerExpiredError
 from reactive_worker.execution.context import TodoRequestContext
 from reactive_worker.execution.runner import Runner, to_observable
 from reactive_worker.execution.turn import Limits
-from reactive_worker.file_signer import FileSigner
-from reactive_worker.lease_news import NextDeath, Signals, Strays
 from reactive_worker.models import (
     Candidate,
     ClaimResult,
@@ -27,17 +24,20 @@ from reactive_worker.models import (
     SweepResult,
     TodoEvent,
 )
-from reactive_worker.plan import Plan
-from reactive_worker.registry import Registry
-from reactive_worker.spool import Spool
-from reactive_worker.steering_feed import SteeringFeed
-from reactive_worker.store.lease import LeaseKeeper, LeaseNews
+from reactive_worker.store.heartbeat import LeaseKeeper, LeaseNews
 from reactive_worker.store.objects import ObjectStore
-from reactive_worker.store.push import PushChannel
+from reactive_worker.store.push.channel import PushChannel
 from reactive_worker.store.store import TodoStore
 from reactive_worker.store.translate import is_retryable
-from reactive_worker.unseen import PAUSES, Unseen
-from reactive_worker.wiring import SWEEP_LIMIT, Clock, Pipeline
+from reactive_worker.worker.claiming import PAUSES, Unseen
+from reactive_worker.worker.config import Plan
+from reactive_worker.worker.delivery import Delivery
+from reactive_worker.worker.held import Registry
+from reactive_worker.worker.lease import NextDeath, Signals, Strays
+from reactive_worker.worker.pipeline import SWEEP_LIMIT, Clock, Pipeline
+from reactive_worker.worker.shutdown import Ending
+from reactive_worker.worker.spool import Spool
+from reactive_worker.worker.steering import SteeringFeed
 
 logger = logging.getLogger(__name__)
 

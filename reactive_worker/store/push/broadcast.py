@@ -11,9 +11,9 @@ from typing import Any, cast
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 from realtime.types import RealtimeChannelOptions
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
 from reactive_worker.models import PushHealth
-from reactive_worker.store.realtime import Link
+from reactive_worker.store.push.changes import Link
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from reactive_worker.access.redaction import guard_library_logs, keep_secret
+from reactive_worker.access.tokens import TokenFacts, read_token
 from reactive_worker.errors import ConfigurationError
-from reactive_worker.redaction import guard_library_logs, keep_secret
-from reactive_worker.tokens import TokenFacts, read_token
 
 logger = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
 from reactive_worker.errors import ConfigurationError, ReactiveWorkerError, UnreachableError
 from reactive_worker.models import PushHealth, PushState, SweepResult, parse_time
-from reactive_worker.store.broadcast import MOST_TOPICS, BroadcastLink
-from reactive_worker.store.hints import hinted_rows, topics
-from reactive_worker.store.realtime import Binding, Change, Link, RealtimeLink
-from reactive_worker.store.sonar import Sonar
-from reactive_worker.store.ways import BROADCAST, FIXED, ONLY_BROADCAST, Choice, choose
+from reactive_worker.store.push.broadcast import MOST_TOPICS, BroadcastLink
+from reactive_worker.store.push.changes import Binding, Change, Link, RealtimeLink
+from reactive_worker.store.push.hints import hinted_rows, topics
+from reactive_worker.store.push.mode import BROADCAST, FIXED, ONLY_BROADCAST, Choice, choose
+from reactive_worker.store.push.probe import Sonar
 
 logger = logging.getLogger(__name__)
 

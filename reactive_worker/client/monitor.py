@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from reactive_worker.client.tail import tail_events
 from reactive_worker.errors import InvalidTaskError
-from reactive_worker.lazy_store import LazyStore
 from reactive_worker.models import Todo, TodoEvent
 from reactive_worker.settings import Settings
-from reactive_worker.tail import tail_events
+from reactive_worker.store.lazy import LazyStore
 
 if TYPE_CHECKING:
     from supabase import AsyncClient, Client

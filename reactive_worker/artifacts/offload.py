@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from reactive_worker.artifacts.parts import EXCERPT, MEDIA_TYPES, Part, content_of, excerpt, map_parts
 from reactive_worker.models import TodoEvent
 from reactive_worker.store.objects import ObjectStore
-from reactive_worker.stored_parts import EXCERPT, MEDIA_TYPES, Part, content_of, excerpt, map_parts
 
 #: Bytes of one event and of all artifacts of a run where they may leave the row. Hosted projects take files
 #: of 50 MB, until they are told otherwise.

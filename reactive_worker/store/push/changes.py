@@ -19,9 +19,9 @@ from typing import Any, Literal, cast
 
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.redaction import redact
 from reactive_worker.models import PushHealth, PushState
-from reactive_worker.redaction import redact
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from reactive_worker.errors import ReactiveWorkerError
-from reactive_worker.store.lease import LeaseNews
+from reactive_worker.store.heartbeat import LeaseNews
 from reactive_worker.store.store import TodoStore
 
 logger = logging.getLogger(__name__)

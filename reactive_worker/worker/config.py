@@ -11,7 +11,7 @@ from a2a.server.agent_execution import AgentExecutor
 from reactive_worker import streams
 from reactive_worker.models import Candidate
 from reactive_worker.settings import Settings
-from reactive_worker.wiring import CandidatesHook, EventsHook
+from reactive_worker.worker.pipeline import CandidatesHook, EventsHook
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 
 from reactive_worker.errors import InvalidTaskError, UnreachableError
 from reactive_worker.models import EventType, TodoEvent
-from reactive_worker.store.realtime import Binding, Change, RealtimeLink
+from reactive_worker.store.push.changes import Binding, Change, RealtimeLink
 from reactive_worker.store.store import TodoStore
 
 logger = logging.getLogger(__name__)

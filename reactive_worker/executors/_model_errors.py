@@ -8,9 +8,9 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from reactive_worker.access.redaction import REDACTED
 from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
 from reactive_worker.execution.sanitise import describe, shorten
-from reactive_worker.redaction import REDACTED
 
 #: Seconds to wait when a model says "too many requests" and not for how long.
 RATE_LIMIT_DELAY = 30.0

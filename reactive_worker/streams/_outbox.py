@@ -9,8 +9,8 @@ from reactivex import abc
 from reactivex.disposable import Disposable, SerialDisposable
 
 from reactive_worker.models import TodoEvent
+from reactive_worker.streams._numbering import RunKey, run_key
 from reactive_worker.streams.merge_chunks import take_merged
-from reactive_worker.streams.numbering import RunKey, run_key
 
 
 class Outbox:

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from reactive_worker.errors import ReactiveWorkerError
 from reactive_worker.models import PushState, parse_time
-from reactive_worker.store.realtime import Link
+from reactive_worker.store.push.changes import Link
 
 logger = logging.getLogger(__name__)
 

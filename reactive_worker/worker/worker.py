@@ -19,15 +19,15 @@ from reactivex import Observable
 from reactivex.subject import Subject
 
 from reactive_worker import streams
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
 from reactive_worker.errors import ConfigurationError, SchemaMissingError, WorkerStoppedError
 from reactive_worker.models import Candidate, PushHealth, PushState, Todo, TodoEvent
-from reactive_worker.plan import Plan
-from reactive_worker.session import Session
 from reactive_worker.settings import Settings
 from reactive_worker.store.connection import Connection
 from reactive_worker.store.store import SCHEMA_VERSION, TodoStore
-from reactive_worker.wiring import CandidatesHook, EventsHook
+from reactive_worker.worker.config import Plan
+from reactive_worker.worker.pipeline import CandidatesHook, EventsHook
+from reactive_worker.worker.session import Session
 
 logger = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from typing import Any, cast
 
 import httpx
 
-from reactive_worker.credentials import Credentials
+from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.redaction import redact
 from reactive_worker.errors import ConfigurationError
 from reactive_worker.models import parse_time
-from reactive_worker.redaction import redact
 from reactive_worker.store.translate import expired_text
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams.priority import PriorityKey, default_priority
+from reactive_worker.streams._priority import PriorityKey, default_priority
 
 #: (rank, number of arrival, candidate)
 ShelfEntry = tuple[Any, int, Candidate]

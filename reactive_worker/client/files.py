@@ -10,12 +10,12 @@ import uuid
 from pathlib import Path
 from typing import Any, cast
 
-from reactive_worker.artifact_reader import Reader
+from reactive_worker.artifacts.parts import Part
+from reactive_worker.artifacts.reader import Reader
+from reactive_worker.client.new_task import task_id
 from reactive_worker.errors import InvalidTaskError
-from reactive_worker.lazy_store import LazyStore
+from reactive_worker.store.lazy import LazyStore
 from reactive_worker.store.objects import ObjectStore
-from reactive_worker.stored_parts import Part
-from reactive_worker.submission import task_id
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 

@@ -1,6 +1,6 @@
 """The settings reference, written from the settings themselves.
 
-python -m reactive_worker.settings_reference > docs/settings.md
+python -m reactive_worker.cli.settings_page > docs/settings.md
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NO_OPTION = frozenset({"key", "worker_token", "worker_token_file", "artifact_lim
 _HEAD = """\
 # Settings
 
-*Written by `python -m reactive_worker.settings_reference`; a test compares the two.*
+*Written by `python -m reactive_worker.cli.settings_page`; a test compares the two.*
 
 A setting is looked for in this order: what a program passes (`ReactiveWorker(..., lease=60)`) or an option
 of `reactive-worker run`, the environment, the file `.env` in the current directory (`--env-file` names

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from reactive_worker.errors import TaskNotFoundError, UnreachableError
 from reactive_worker.models import EventType, TodoStatus
 from reactive_worker.store.connection import Connection
-from reactive_worker.store.realtime import Binding, Change, RealtimeLink
+from reactive_worker.store.push.changes import Binding, Change, RealtimeLink
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from reactive_worker.models import Candidate, Demand
-from reactive_worker.streams.priority import PriorityKey, default_priority, take_room
-from reactive_worker.streams.shelves import Shelves
+from reactive_worker.streams._priority import PriorityKey, default_priority, take_room
+from reactive_worker.streams._shelves import Shelves
 
 
 class Ranking(Protocol):

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import httpx
 
+from reactive_worker.artifacts.parts import Kind, Part, StoredFile, content_of, map_parts
 from reactive_worker.errors import ReactiveWorkerError, SupabaseError
 from reactive_worker.store.objects import ObjectStore
-from reactive_worker.stored_parts import Kind, Part, StoredFile, content_of, map_parts
 
 
 class Reader:

@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from reactive_worker.client_files import FilesClient
-from reactive_worker.completion import CompletionWatch
+from reactive_worker.client.completion import CompletionWatch
+from reactive_worker.client.files import FilesClient
+from reactive_worker.client.follow import follow_events
+from reactive_worker.client.new_task import NewTask, plain_json, task_id, text
+from reactive_worker.client.steering import SteerResult, follow_steering
 from reactive_worker.errors import InvalidTaskError
-from reactive_worker.follow import follow_events
-from reactive_worker.lazy_store import LazyStore
 from reactive_worker.models import Todo, TodoEvent, TodoStatus
 from reactive_worker.settings import Settings
-from reactive_worker.steer import SteerResult, follow_steering
-from reactive_worker.submission import NewTask, plain_json, task_id, text
+from reactive_worker.store.lazy import LazyStore
 
 if TYPE_CHECKING:
     from supabase import AsyncClient, Client

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from reactive_worker.follow import TERMINAL_EVENTS, follow_events
+from reactive_worker.client.follow import TERMINAL_EVENTS, follow_events
 from reactive_worker.models import EventType, TodoEvent
 from reactive_worker.store.store import TodoStore
 

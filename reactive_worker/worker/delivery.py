@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from reactive_worker import streams
-from reactive_worker.artifacts import Artifacts
+from reactive_worker.artifacts.offload import Artifacts
 from reactive_worker.errors import ReactiveWorkerError, UnreachableError
 from reactive_worker.models import EventType, Outcome, TodoEvent
-from reactive_worker.spool import Spool
 from reactive_worker.store.store import TodoStore, event_row
+from reactive_worker.worker.spool import Spool
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Who asks: keys and tokens, and how they are kept out of what is printed."""

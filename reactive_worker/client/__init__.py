@@ -1,0 +1,1 @@
+"""What programs do with tasks: submit, wait, follow, answer, steer, files, figures."""

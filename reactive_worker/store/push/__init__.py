@@ -1,0 +1,1 @@
+"""Push: how a worker hears of rows, and how it knows that it does."""
