@@ -7,6 +7,7 @@ text.
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
 import threading
@@ -32,17 +33,47 @@ _SECRETS = (
     re.compile(r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{8,}"),
     re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
     re.compile(r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{20,}"),
+    # Hugging Face, Groq, xAI: letters and digits; `hf_hub_download` is no key, hence a digit or the length.
+    re.compile(r"(?<![A-Za-z0-9])(?:hf_|gsk_|xai-)(?=[A-Za-z]*[0-9]|[A-Za-z0-9]{16})[A-Za-z0-9]{8,}"),
+    # GitLab.
+    re.compile(r"(?<![A-Za-z0-9])glpat-[A-Za-z0-9_.-]{8,}"),
 )
 
-# The label stays, what follows it goes.
+#: Names in front of what nobody else may read, in URLs, connection strings, environments, calls and JSON.
+_LABELS = (
+    r"(?:password|passwd|passphrase|secret|private[_-]?key|api[_-]?key"
+    r"|(?:access|refresh|auth|worker)[_-]?token)"
+)
+#: A quote that may itself be escaped, for JSON inside of JSON.
+_QUOTE = r"\\{0,4}[\"']"
+#: A value without quotes. Backslashes before a quote belong to the text around it.
+_BARE = r"(?:[^\s&\"'>\\]|\\+(?![\"'\\]))+"
+
+# The label stays, what follows it goes. Limits keep the search linear; nobody's credentials are longer.
 _LABELLED = (
-    # Limits keep the search linear; nobody's credentials are longer.
+    # Passwords in URLs. People forget to encode "/" and "@" in them, so the last "@" ends one. A number and a
+    # slash after http://host: are a port and a path.
+    re.compile(
+        r"((?<![A-Za-z0-9])(?:(?:https?|wss?)://[^\s/:@]{0,200}:(?!\d{1,5}[/?#])"
+        r"|(?!https?:|wss?:)[a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,200}:))[^\s\"'<>]{1,500}(?=@)",
+        re.IGNORECASE,
+    ),
+    # The same with quotes in them.
     re.compile(
         r"((?<![A-Za-z0-9])[a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,200}:)[^\s/@]{1,500}(?=@)", re.IGNORECASE
     ),
     re.compile(r"((?<![A-Za-z0-9])bearer\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
+    # The header with any scheme: Basic, Token, Digest.
+    re.compile(
+        r"(authorization[\"']?\s{0,4}[:=,]\s{0,4}b?[\"']?(?:[a-z][a-z0-9-]{1,30}\s{1,4})?)[^\s\"',]{4,}",
+        re.IGNORECASE,
+    ),
     # Realtime takes the key in its URL; websockets logs that.
-    re.compile(r"((?<![A-Za-z0-9])(?:apikey|access_token)=)[^\s&\"'>]+", re.IGNORECASE),
+    re.compile(rf"({_LABELS}\s{{0,4}}=\s{{0,4}})(?!{_QUOTE}){_BARE}", re.IGNORECASE),
+    # A header: x-api-key.
+    re.compile(rf"(api-key:\s{{0,4}})(?!{_QUOTE}){_BARE}", re.IGNORECASE),
+    # In quotes, as Python and JSON write it: blanks belong to it.
+    re.compile(rf"({_LABELS}(?:{_QUOTE})?\s{{0,4}}[:=]\s{{0,4}}{_QUOTE})[^\"'\\]{{1,500}}", re.IGNORECASE),
     # httpx quotes what it cannot send, mostly a key that was copied with a line break in it.
     re.compile(r"(Illegal header value b?['\"])[^'\"]+"),
 )
@@ -64,6 +95,9 @@ _TALKATIVE = (
     "websockets.client",
     "websockets.server",
 )
+
+#: Basic authentication without its header's name: letters that hold ``user:password``.
+_BASIC = re.compile(r"((?<![A-Za-z0-9])basic\s+)([A-Za-z0-9+/]{4,500}={0,2})", re.IGNORECASE)
 
 _lock = threading.Lock()
 _known: tuple[str, ...] = ()
@@ -91,7 +125,12 @@ def redact(text: str) -> str:
     """Replace what is, or looks like, a key with ``[redacted]``.
 
     The keys this process was given, JWTs, ``sb_secret_...``, ``sk-...``, tokens of a few large services,
-    bearer tokens, keys and passwords in URLs.
+    credentials in headers and URLs, and what follows ``password=``, ``api_key=`` and the like.
+
+    Parameters
+    ----------
+    text:
+        Any text; redacting it again changes nothing.
 
     >>> redact("401 for key sb_secret_abc123")
     '401 for key [redacted]'
@@ -102,7 +141,17 @@ def redact(text: str) -> str:
         text = pattern.sub(REDACTED, text)
     for pattern in _LABELLED:
         text = pattern.sub(rf"\g<1>{REDACTED}", text)
-    return text
+    return _BASIC.sub(_without_credentials, text)
+
+
+def _without_credentials(found: re.Match[str]) -> str:
+    """Basic credentials go, "basic authentication" stays."""
+    letters = found[2].rstrip("=")
+    try:
+        pair = base64.b64decode(letters + "=" * (-len(letters) % 4)).decode()
+    except ValueError:  # no base64, or bytes that are no text
+        return found[0]
+    return f"{found[1]}{REDACTED}" if ":" in pair and pair.isprintable() else found[0]
 
 
 class RedactingFilter(logging.Filter):

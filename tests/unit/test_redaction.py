@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from urllib.parse import urlencode
 
@@ -30,10 +31,50 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgresql://postgres:hunter22@host/db", "postgresql://postgres:[redacted]@host/db"),
         ("sb_publishable_ is public: sb_publishable_abc", "sb_publishable_ is public: sb_publishable_abc"),
         ("nothing here", "nothing here"),
+        ("hf_AbCdEfGhIjKlMnOpQrStUvWxYz123456", "[redacted]"),
+        ("gsk_a1b2c3d4e5f6 refused", "[redacted] refused"),
+        ("(xai-AbCdEfGhIjKlMnOpQrSt)", "([redacted])"),
+        ("glpat-x_y-z1234567890", "[redacted]"),
+        ("hf_hub_download(gsk_x, xai-ready)", "hf_hub_download(gsk_x, xai-ready)"),
+        ("host=db password=hunter2 user=me", "host=db password=[redacted] user=me"),
+        ("PGPASSWORD=hunter2", "PGPASSWORD=[redacted]"),
+        ("OpenAI(api_key='my own key', timeout=3)", "OpenAI(api_key='[redacted]', timeout=3)"),
+        ("?api_key=abc&x=1", "?api_key=[redacted]&x=1"),
+        ('{"password": "two words", "n": 1}', '{"password": "[redacted]", "n": 1}'),
+        (r'"{\"client_secret\": \"abc\"}"', r'"{\"client_secret\": \"[redacted]\"}"'),
+        ("x-api-key: abc", "x-api-key: [redacted]"),
+        ("wrong password: try again", "wrong password: try again"),
+        ("Authorization: Basic dTpw", "Authorization: Basic [redacted]"),
+        ("('authorization', 'Token abcdef')", "('authorization', 'Token [redacted]')"),
+        ("sent Basic dXNlcjpodW50ZXIy to it", "sent Basic [redacted] to it"),
+        ("Basic authentication is needed", "Basic authentication is needed"),
+        ("postgres://me:a/b@c@host:5432/db", "postgres://me:[redacted]@host:5432/db"),
+        ("postgres://me:1/b@host/db", "postgres://me:[redacted]@host/db"),
+        ("https://me:p/q@host/x", "https://me:[redacted]@host/x"),
+        ("redis://:it's@host", "redis://:[redacted]@host"),
+        ("http://127.0.0.1:54321/users/a@b.c", "http://127.0.0.1:54321/users/a@b.c"),
     ],
 )
 def test_what_looks_like_a_key_goes(text: str, clean: str) -> None:
     assert redact(text) == clean
+    assert redact(clean) == clean
+
+
+def test_json_around_a_secret_stays_json() -> None:
+    for text in ('say "password=abc" twice', "api_key=x\\", 'apikey="a"', "password=a\\'b"):
+        assert "abc" not in str(json.loads(redact(json.dumps({"message": text}))))
+
+
+def test_a_long_text_is_searched_in_one_go() -> None:
+    for text in (
+        "password" * 6_000,
+        "a://" * 10_000,
+        "basic " * 10_000,
+        "x:" * 20_000,
+        "://a:" * 8_000,
+        "password=" + "\\" * 99_999,
+    ):
+        redact(text)
 
 
 def test_a_key_in_use_goes_however_it_looks_and_is_written() -> None:
