@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, cast
 
-from dotenv import parser as dotenv_parser
-
-from reactive_worker.access.credentials import Credentials, TokenFile, read_secret_file
+from reactive_worker.access.env_file import read_env_file
+from reactive_worker.access.project import check_secret, check_url
 from reactive_worker.access.redaction import redact
 from reactive_worker.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    # Brings cryptography, which takes longer than all the rest of `reactive-worker --help`.
+    from reactive_worker.access.credentials import Credentials
 
 #: Where the worker key is looked for, best first. The anon key is accepted here so that the predecessor's
 #: `.env` files load; a worker then says clearly that it needs the service key.
@@ -37,8 +39,56 @@ PUSH_MODES = ("auto", "changes", "broadcast", "both")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-def _setting(default: Any, env: tuple[str, ...], what: str) -> Any:
-    return field(default=default, metadata={"env": env, "help": what})
+def _setting(
+    default: Any,
+    env: str | tuple[str, ...],
+    what: str,
+    *,
+    section: str,
+    note: str = "",
+    option: str | None = None,
+    unit: str = "",
+    least: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """A field that says everything about itself: options, env.example and docs/settings.md come from it.
+
+    Parameters
+    ----------
+    env:
+        Variables, the best first.
+    what:
+        One phrase; the option's help, too.
+    section:
+        Its heading in env.example.
+    note:
+        More for env.example, in whole sentences.
+    option:
+        The option of `run` where it is not the field's name; empty: none, for what must not show up in `ps`
+        and for what nobody changes from one start to the next.
+    unit:
+        What the option's value is called.
+    least:
+        The smallest value; of seconds, 0 stands for "more than 0".
+    secret:
+        True keeps it out of `repr`.
+    """
+    metadata = {
+        "env": (env,) if isinstance(env, str) else env,
+        "help": what,
+        "section": section,
+        "note": note,
+        "option": option,
+        "unit": unit,
+        "least": least,
+    }
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+_SUPABASE, _RUNS, _WRONG = "Supabase", "What runs", "When things go wrong"
+_LARGE, _LOGS = "Large results", "Logs"
+#: In place of a smallest number of seconds: 0 is none, or for ever, and allowed.
+_OR_ZERO = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,94 +101,189 @@ class Settings:
     4
     """
 
-    url: str = _setting("", ("SUPABASE_URL",), "Project URL, for example https://abc.supabase.co")
-    key: str = field(
-        default="",
-        repr=False,
-        metadata={"env": KEY_VARIABLES, "help": "Service role (or secret) key; a worker needs this one"},
+    url: str = _setting(
+        "", "SUPABASE_URL", "Project URL, for example https://abc.supabase.co", section=_SUPABASE, unit="URL"
     )
-    worker_token: str = field(
-        default="",
-        repr=False,
-        metadata={"env": ("SUPABASE_WORKER_TOKEN",), "help": "Token of a worker; the key is then any key"},
+    key: str = _setting(
+        "",
+        KEY_VARIABLES,
+        "Service role (or secret) key; a worker needs this one",
+        section=_SUPABASE,
+        note="It may do everything: never give it to a browser.",
+        option="",
+        secret=True,
+    )
+    worker_token: str = _setting(
+        "",
+        "SUPABASE_WORKER_TOKEN",
+        "Token of a worker; the key is then any key",
+        section=_SUPABASE,
+        note="A worker can do with less, so that a leaked key opens nothing else: a token of its own, made "
+        "with `reactive-worker token mint` (docs/security.md). The key above is then any key of the "
+        "project; the publishable one is enough.",
+        option="",
+        secret=True,
     )
     worker_token_file: str = _setting(
-        "", ("SUPABASE_WORKER_TOKEN_FILE",), "The same, in a file that is read again when it changes"
+        "",
+        "SUPABASE_WORKER_TOKEN_FILE",
+        "The same, in a file that is read again when it changes",
+        section=_SUPABASE,
+        note="So a token can be renewed without a restart.",
+        option="",
     )
-    agent_type: str = _setting("", ("DEFAULT_AGENT_TYPE",), "Which rows of todolist this worker runs")
+    agent_type: str = _setting(
+        "",
+        "DEFAULT_AGENT_TYPE",
+        "Which rows of todolist this worker runs",
+        section=_RUNS,
+        note="What `submit` submits, too, when none is given. Must match exactly.",
+        unit="TYPE",
+    )
     polling_interval: float = _setting(
         5.0,
         ("DEFAULT_POLLING_INTERVAL", "POLLING_INTERVAL"),
         "Seconds between sweeps while push is not proven",
+        section=_RUNS,
+        unit="SECONDS",
+        least=0,
     )
     sweep_interval: float = _setting(
-        30.0, ("REACTIVE_WORKER_SWEEP_INTERVAL",), "Seconds between sweeps while push is proven healthy"
-    )
-    concurrency: int = _setting(10, ("REACTIVE_WORKER_CONCURRENCY",), "Tasks run at the same time")
-    lease: float = _setting(
-        30.0, ("REACTIVE_WORKER_LEASE",), "Seconds until a silent worker's tasks go to others"
-    )
-    heartbeat: float = _setting(10.0, ("REACTIVE_WORKER_HEARTBEAT",), "Seconds between renewals of the lease")
-    drain_timeout: float = _setting(
-        30.0, ("REACTIVE_WORKER_DRAIN_TIMEOUT",), "Seconds running tasks get to finish at shutdown"
-    )
-    default_timeout: float | None = _setting(
-        None,
-        ("REACTIVE_WORKER_TASK_TIMEOUT",),
-        "Seconds a task may run when its row sets no timeout_seconds; 0 = no limit",
-    )
-    cancel_grace: float = _setting(
-        10.0, ("REACTIVE_WORKER_CANCEL_GRACE",), "Seconds an executor gets to end after it was cancelled"
-    )
-    stall_limit: float = _setting(
-        600.0, ("REACTIVE_WORKER_STALL_LIMIT",), "Seconds a blocked event loop keeps its lease; 0 = for ever"
-    )
-    probe_interval: float = _setting(
-        60.0, ("REACTIVE_WORKER_PROBE_INTERVAL",), "Seconds between probes of the push channel"
+        30.0,
+        "REACTIVE_WORKER_SWEEP_INTERVAL",
+        "Seconds between sweeps while push is proven healthy",
+        section=_RUNS,
+        unit="SECONDS",
+        least=0,
     )
     push: str = _setting(
         "auto",
-        ("REACTIVE_WORKER_PUSH",),
+        "REACTIVE_WORKER_PUSH",
         "How rows are pushed: broadcast, changes, both, or auto = broadcast where it works, else changes",
+        section=_RUNS,
+        note="Broadcast takes about a millisecond, changes some 200.",
+        unit="WAY",
+    )
+    concurrency: int = _setting(
+        10, "REACTIVE_WORKER_CONCURRENCY", "Tasks run at the same time", section=_RUNS, unit="N", least=1
+    )
+    default_timeout: float | None = _setting(
+        None,
+        "REACTIVE_WORKER_TASK_TIMEOUT",
+        "Seconds a task may run when its row sets no timeout_seconds; 0 = no limit",
+        section=_RUNS,
+        option="--timeout",
+        unit="SECONDS",
+        least=_OR_ZERO,
     )
     worker_name: str = _setting(
-        "", ("REACTIVE_WORKER_NAME",), "Shown in `workers list`; default host name and pid"
+        "",
+        "REACTIVE_WORKER_NAME",
+        "Shown in `workers list`; default host name and pid",
+        section=_RUNS,
+        option="--name",
+        unit="NAME",
+    )
+    lease: float = _setting(
+        30.0,
+        "REACTIVE_WORKER_LEASE",
+        "Seconds until a silent worker's tasks go to others",
+        section=_WRONG,
+        unit="SECONDS",
+        least=0,
+    )
+    heartbeat: float | None = _setting(
+        None,
+        "REACTIVE_WORKER_HEARTBEAT",
+        "Seconds between renewals of the lease; default a third of it",
+        section=_WRONG,
+        unit="SECONDS",
+        least=0,
+    )
+    drain_timeout: float = _setting(
+        30.0,
+        "REACTIVE_WORKER_DRAIN_TIMEOUT",
+        "Seconds running tasks get to finish at shutdown",
+        section=_WRONG,
+        unit="SECONDS",
+        least=_OR_ZERO,
+    )
+    cancel_grace: float = _setting(
+        10.0,
+        "REACTIVE_WORKER_CANCEL_GRACE",
+        "Seconds an executor gets to end after it was cancelled",
+        section=_WRONG,
+        unit="SECONDS",
+        least=_OR_ZERO,
+    )
+    stall_limit: float = _setting(
+        600.0,
+        "REACTIVE_WORKER_STALL_LIMIT",
+        "Seconds a blocked event loop keeps its lease; 0 = for ever",
+        section=_WRONG,
+        unit="SECONDS",
+        least=_OR_ZERO,
+    )
+    probe_interval: float = _setting(
+        60.0,
+        "REACTIVE_WORKER_PROBE_INTERVAL",
+        "Seconds between probes of the push channel",
+        section=_WRONG,
+        unit="SECONDS",
+        least=0,
     )
     spool: str = _setting(
-        "", ("REACTIVE_WORKER_SPOOL",), "Directory for results that could not be delivered at shutdown"
+        "",
+        "REACTIVE_WORKER_SPOOL",
+        "Directory for results that could not be delivered at shutdown",
+        section=_WRONG,
+        unit="DIR",
     )
     artifacts_bucket: str = _setting(
         "",
-        ("REACTIVE_WORKER_ARTIFACTS_BUCKET",),
+        "REACTIVE_WORKER_ARTIFACTS_BUCKET",
         "Private storage bucket for files and large results; empty = in the row",
+        section=_LARGE,
+        note="Made when a worker starts.",
+        unit="NAME",
     )
     artifact_limit: int = _setting(
         262_144,
-        ("REACTIVE_WORKER_ARTIFACT_LIMIT",),
+        "REACTIVE_WORKER_ARTIFACT_LIMIT",
         "Bytes of a result that stay in the row when there is a bucket",
+        section=_LARGE,
+        option="",
+        least=1,
     )
     artifact_url_life: int = _setting(
         604_800,
-        ("REACTIVE_WORKER_ARTIFACT_URL_LIFE",),
+        "REACTIVE_WORKER_ARTIFACT_URL_LIFE",
         "Seconds the URLs of results in the bucket are good for",
+        section=_LARGE,
+        option="",
+        least=1,
     )
-    log_level: str = _setting("INFO", ("LOG_LEVEL",), "DEBUG, INFO, WARNING or ERROR")
+    log_level: str = _setting(
+        "INFO",
+        "LOG_LEVEL",
+        "DEBUG, INFO, WARNING or ERROR",
+        section=_LOGS,
+        note="DEBUG also shows the traceback of every error.",
+        unit="LEVEL",
+    )
 
     def __post_init__(self) -> None:
-        for name in ("polling_interval", "sweep_interval", "lease", "heartbeat", "probe_interval"):
-            _positive(name, getattr(self, name))
-        for name in ("drain_timeout", "cancel_grace", "stall_limit"):
-            _positive(name, getattr(self, name), zero=True)
-        if self.default_timeout is not None:
-            _positive("default_timeout", self.default_timeout, zero=True)
-        for name in ("artifact_limit", "artifact_url_life"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(
-                    f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}"
-                )
-        if self.concurrency < 1:
-            raise ConfigurationError(f"concurrency must be at least 1, not {self.concurrency}")
-        if self.heartbeat * 2 > self.lease:
+        for spec in fields(self):
+            least, value = spec.metadata["least"], getattr(self, spec.name)
+            if least is None or value is None:
+                continue
+            if spec.type == "int":
+                if value < least:
+                    name = spec.name.replace("_", " ")
+                    raise ConfigurationError(f"{name} must be at least {least}, not {value}")
+            else:
+                _positive(option_of(spec) or spec.name, value, zero=least == _OR_ZERO)
+        if self.heartbeat_interval * 2 > self.lease:
             raise ConfigurationError(
                 f"heartbeat ({self.heartbeat:g} s) must be at most half the lease ({self.lease:g} s), "
                 "so that one lost heartbeat does not hand running tasks to another worker"
@@ -150,6 +295,15 @@ class Settings:
                 f"log level must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}"
             )
 
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between renewals of the lease: what was set, else a third of the lease.
+
+        >>> Settings(lease=15).heartbeat_interval
+        5.0
+        """
+        return self.lease / 3 if self.heartbeat is None else self.heartbeat
+
     def require_connection(self) -> Settings:
         """Return self when URL and key are usable; raise ConfigurationError saying what to set otherwise."""
         check_url(self.url)
@@ -158,7 +312,7 @@ class Settings:
                 "no Supabase key: set SUPABASE_SERVICE_ROLE_KEY in the environment or .env "
                 "(`reactive-worker dev` prints the local one)"
             )
-        _check_secret("the Supabase key", self.key)
+        check_secret("the Supabase key", self.key)
         return self
 
     def worker_credentials(self) -> Credentials:
@@ -169,6 +323,8 @@ class Settings:
         ConfigurationError
             URL, key or token are missing or malformed; the message says what to set.
         """
+        from reactive_worker.access.credentials import Credentials, TokenFile
+
         if self.worker_token and self.worker_token_file:
             raise ConfigurationError("set SUPABASE_WORKER_TOKEN or SUPABASE_WORKER_TOKEN_FILE, not both")
         if not (self.worker_token or self.worker_token_file):
@@ -177,8 +333,8 @@ class Settings:
         check_url(self.url)
         source = TokenFile(self.worker_token_file) if self.worker_token_file else self.worker_token
         token = source if isinstance(source, str) else source()
-        _check_secret("the worker token", token)
-        _check_secret("the Supabase key", self.key)
+        check_secret("the worker token", token)
+        check_secret("the Supabase key", self.key)
         # A gateway that only looks at signatures takes the token for a key, too; Supabase's wants a real one.
         credentials = Credentials(self.key or token, source)
         if credentials.facts() is None:
@@ -214,6 +370,8 @@ class Settings:
             for variable in cast("tuple[str, ...]", spec.metadata["env"]):
                 text = source.get(variable, "").strip()
                 if spec.name == "key" and not text and (path := source.get(f"{variable}_FILE", "").strip()):
+                    from reactive_worker.access.credentials import read_secret_file
+
                     text = read_secret_file(Path(path))
                 if text:
                     values[spec.name] = _convert(spec.name, str(spec.type), variable, text)
@@ -225,83 +383,29 @@ class Settings:
         return cls(**values)
 
 
-def _check_secret(what: str, value: str) -> None:
-    if not value.isascii() or any(c.isspace() for c in value):
-        raise ConfigurationError(f"{what} contains blanks or non-ASCII characters: copy it again")
+def option_of(spec: Field[Any]) -> str:
+    """The option of `reactive-worker run` that sets a field; empty when there is none."""
+    option: str | None = spec.metadata["option"]
+    return "--" + spec.name.replace("_", "-") if option is None else option
 
 
-def _positive(name: str, value: float, *, zero: bool = False) -> None:
+def _positive(option: str, value: float, *, zero: bool) -> None:
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        option = name.replace("_", "-")
         raise ConfigurationError(
-            f"--{option} must be a {'' if zero else 'positive '}number of seconds, not {value:g}"
+            f"{option} must be a {'' if zero else 'positive '}number of seconds, not {value:g}"
         )
 
 
-def _convert(name: str, kind: str, variable: str, text: str) -> Any:
+def converter(kind: str) -> Callable[[str], Any]:
+    """What makes a value of a field's type from its text; raises ValueError when called with a wrong one."""
     converters: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "float | None": float}
+    return converters.get(kind, str)
+
+
+def _convert(name: str, kind: str, variable: str, text: str) -> Any:
     try:
-        return converters.get(kind, str)(text)
+        return converter(kind)(text)
     except ValueError:
         raise ConfigurationError(
             f"{variable} must be a number, not {redact(text)!r} (setting {name})"
         ) from None
-
-
-def check_url(url: str) -> str:
-    """Return `url` when it can be a Supabase project URL; raise ConfigurationError otherwise."""
-    if not url:
-        raise ConfigurationError(
-            "no SUPABASE_URL: set it in the environment or .env, for example "
-            "SUPABASE_URL=http://127.0.0.1:54321 (`reactive-worker dev` starts a local Supabase there)"
-        )
-    try:
-        parts = urlsplit(url)
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError:
-        parts, port_ok = urlsplit(""), False
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or not port_ok
-        or any(c.isspace() for c in url)
-    ):
-        raise ConfigurationError(
-            f"SUPABASE_URL is malformed: {redact(url)!r} (expected https://<project>.supabase.co)"
-        )
-    if parts.path not in ("", "/") or parts.query:
-        raise ConfigurationError(f"SUPABASE_URL must be the project URL without a path: {redact(url)!r}")
-    return url
-
-
-def read_env_file(path: str | Path | None = None) -> dict[str, str]:
-    """Read a `.env` file; a file that was asked for must exist, and every line must parse.
-
-    python-dotenv only logs lines it cannot parse; a key that silently went missing costs an hour, so a
-    malformed line is an error here.
-    """
-    chosen = Path(path) if path is not None else Path(".env")
-    if not chosen.exists():
-        if path is not None:
-            raise ConfigurationError(f"no such env file: {chosen}")
-        return {}
-    values: dict[str, str] = {}
-    try:
-        with chosen.open(encoding="utf-8") as stream:
-            for binding in dotenv_parser.parse_stream(stream):
-                if binding.error:
-                    raise ConfigurationError(
-                        f"{chosen}, line {binding.original.line}: cannot read this line; expected NAME=value"
-                    )
-                if binding.key is not None and binding.value is not None:
-                    values[binding.key] = binding.value
-                elif binding.key is not None:
-                    raise ConfigurationError(
-                        f"{chosen}, line {binding.original.line}: "
-                        f"{binding.key} has no value; expected NAME=value"
-                    )
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{chosen} is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {chosen}: {error.strerror}") from None
-    return values

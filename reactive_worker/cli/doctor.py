@@ -89,8 +89,8 @@ def _doctor(args: argparse.Namespace, console: Console) -> int:
 
 
 def _db_url(args: argparse.Namespace) -> str | None:
+    from reactive_worker.access.env_file import read_env_file
     from reactive_worker.access.redaction import keep_secret
-    from reactive_worker.settings import read_env_file
 
     if args.db_url is None:
         return None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import Field, fields
+from typing import Any
 
 from reactive_worker.cli.console import Console
-
-if TYPE_CHECKING:
-    from reactive_worker.settings import Settings
+from reactive_worker.settings import Settings, converter, option_of
 
 Handler = Callable[[argparse.Namespace, Console], int]
 Commands = Any
@@ -57,10 +56,46 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--env-file", metavar="FILE", help="read settings from this file instead of .env")
 
 
+#: Of every command, or of every command that connects.
+_SHARED = frozenset({"url", "log_level"})
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """An option for every setting that has one; unset ones leave the environment and `.env` their say."""
+    for spec in _own_settings():
+        parser.add_argument(
+            option_of(spec),
+            dest=spec.name,
+            type=converter(str(spec.type)),
+            metavar=spec.metadata["unit"] or "VALUE",
+            help=_help(spec),
+        )
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_settings`' options were given, for `Settings.load`; None where they were not."""
+    return {spec.name: getattr(args, spec.name) for spec in _own_settings()}
+
+
+def _own_settings() -> list[Field[Any]]:
+    return [spec for spec in fields(Settings) if option_of(spec) and spec.name not in _SHARED]
+
+
+def _help(spec: Field[Any]) -> str:
+    what = str(spec.metadata["help"])
+    default = shown_default(spec)
+    return f"{what[0].lower()}{what[1:]}{f' ({default})' if default else ''}".replace("%", "%%")
+
+
+def shown_default(spec: Field[Any]) -> str:
+    """A setting's default as a person writes it; empty when there is none."""
+    if spec.default is None or spec.default == "":
+        return ""
+    return f"{spec.default:g}" if isinstance(spec.default, float) else str(spec.default)
+
+
 def load_settings(args: argparse.Namespace, **overrides: Any) -> Settings:
     """Settings with URL and key, from options, environment and `.env`; raises ConfigurationError."""
-    from reactive_worker.settings import Settings
-
     return Settings.load(
         args.env_file, url=args.url, log_level=getattr(args, "log_level", None), **overrides
     ).require_connection()

@@ -9,7 +9,13 @@ import signal
 from typing import TYPE_CHECKING
 
 from reactive_worker.cli.console import Console
-from reactive_worker.cli.options import Commands, add_command, add_connection
+from reactive_worker.cli.options import (
+    Commands,
+    add_command,
+    add_connection,
+    add_settings,
+    given_settings,
+)
 from reactive_worker.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,19 +36,6 @@ SIGTERM or Ctrl-C: no new tasks, running ones get --drain-timeout, the rest is h
 A second signal ends at once. Exit code 0 after SIGTERM or a drain from outside, 130 after Ctrl-C.
 """
 
-#: ``(option, Settings field, type, help)``; unset options leave the environment and `.env` their say.
-_NUMBERS = (
-    ("--polling-interval", float, "SECONDS", "between sweeps while Realtime is not proven to work (5)"),
-    ("--sweep-interval", float, "SECONDS", "between sweeps while Realtime is healthy (30)"),
-    ("--concurrency", int, "N", "tasks at the same time (10)"),
-    ("--lease", float, "SECONDS", "silence after which others take over this worker's tasks (30)"),
-    ("--heartbeat", float, "SECONDS", "between renewals of the lease (10)"),
-    ("--drain-timeout", float, "SECONDS", "running tasks get to finish at shutdown (30)"),
-    ("--cancel-grace", float, "SECONDS", "a cancelled executor gets to end (10)"),
-    ("--stall-limit", float, "SECONDS", "a blocked event loop keeps its lease; 0 = for ever (600)"),
-    ("--probe-interval", float, "SECONDS", "between probes of Realtime (60)"),
-)
-
 #: How a run ended, in words. Whether a failed run is tried again is the database's decision.
 _ENDS = {
     "completed": "completed",
@@ -59,7 +52,6 @@ def add(commands: Commands) -> None:
         commands, "run", _run, "run a worker with your executor", description=_DESCRIPTION, epilog=_EPILOG
     )
     run.add_argument("path", metavar="EXECUTOR", nargs="?", help="module:attribute, for --agent-type")
-    run.add_argument("--agent-type", metavar="TYPE", help="which tasks EXECUTOR runs (DEFAULT_AGENT_TYPE)")
     run.add_argument(
         "--executor",
         action="append",
@@ -68,26 +60,8 @@ def add(commands: Commands) -> None:
         dest="executors",
         help="one more executor with an agent type of its own; repeatable",
     )
-    for option, kind, unit, help in _NUMBERS:
-        run.add_argument(option, type=kind, metavar=unit, help=help)
-    run.add_argument(
-        "--timeout",
-        type=float,
-        metavar="SECONDS",
-        dest="default_timeout",
-        help="of a run, unless its row says",
-    )
-    run.add_argument(
-        "--push", metavar="WAY", help="auto, broadcast, changes or both: how Realtime tells of tasks (auto)"
-    )
-    run.add_argument("--name", metavar="NAME", dest="worker_name", help="shown in `workers list`")
-    run.add_argument("--spool", metavar="DIR", help="keeps results that cannot be delivered at shutdown")
-    run.add_argument(
-        "--artifacts-bucket",
-        metavar="NAME",
-        help="private storage bucket for files and large results, which otherwise stay in the row",
-    )
     run.add_argument("--log-format", choices=("text", "json"), help="of the log lines; --json means json")
+    add_settings(run)
     add_connection(run)
 
 
@@ -139,15 +113,8 @@ def _log_end(event: TodoEvent) -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     from reactive_worker.settings import Settings
 
-    fields = [option.removeprefix("--").replace("-", "_") for option, *_ in _NUMBERS]
-    fields += ["default_timeout", "push", "worker_name", "spool", "artifacts_bucket"]
-    given = {name: getattr(args, name) for name in fields}
     return Settings.load(
-        args.env_file,
-        url=args.url,
-        log_level=getattr(args, "log_level", None),
-        agent_type=args.agent_type,
-        **given,
+        args.env_file, url=args.url, log_level=getattr(args, "log_level", None), **given_settings(args)
     )
 
 

@@ -1,19 +1,19 @@
-"""The settings reference, written from the settings themselves.
+"""docs/settings.md and env.example, written from the settings' own metadata.
 
-python -m reactive_worker.cli.settings_page > docs/settings.md
+python -m reactive_worker.cli.settings_page
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+import textwrap
+from dataclasses import Field, fields
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from reactive_worker.settings import Settings
-
-#: Fields whose option is not their own name.
-OPTIONS = {"default_timeout": "--timeout", "worker_name": "--name"}
-#: Secrets and their like are no options: arguments show up in `ps`.
-NO_OPTION = frozenset({"key", "worker_token", "worker_token_file", "artifact_limit", "artifact_url_life"})
+from reactive_worker.cli.options import shown_default
+from reactive_worker.local.keys import Keys
+from reactive_worker.settings import KEY_VARIABLES, Settings, option_of
 
 _HEAD = """\
 # Settings
@@ -38,46 +38,90 @@ Read by single commands only:
 | variable | |
 | --- | --- |
 | `SUPABASE_JWT_SECRET`, `SUPABASE_JWT_SECRET_FILE` | `token mint` signs with it |
+| `SUPABASE_DB_URL` | `doctor --db-url` looks into the database itself with it |
 | `REACTIVE_WORKER_PG_BIN` | folder of another PostgreSQL for the pytest fixtures; `dev` takes `--pg-bin` |
 """
 
+_ENV_HEAD = """\
+# Copy this file to .env and fill in the first two. Options of the command line win over the environment,
+# the environment wins over .env. What is commented out shows its default.
+# Written by `python -m reactive_worker.cli.settings_page`.
+"""
 
-def option(name: str) -> str:
-    """The option of `reactive-worker run` that sets a field; empty when there is none."""
-    if name in NO_OPTION:
-        return ""
-    return OPTIONS.get(name, "--" + name.replace("_", "-"))
+#: What no setting's own metadata says, below the setting it belongs to.
+_BELOW = {
+    "key": f"""\
+# Also read when that one is empty, in this order:
+# {", ".join(KEY_VARIABLES[1:])}.
+# With the last two nothing works unless a user is signed in.
+# Each of them may be in a file instead, as mounted secrets are:
+# SUPABASE_SERVICE_ROLE_KEY_FILE=/run/secrets/key
+
+# For `reactive-worker dev` and `supabase start`, whose keys are the same on every machine and no secret:
+# SUPABASE_URL=http://127.0.0.1:54321
+# SUPABASE_SERVICE_ROLE_KEY={Keys.default().service_role_key}
+# SUPABASE_SECRET_KEY={Keys.default().secret_key}
+# SUPABASE_ANON_KEY={Keys.default().anon_key}
+# SUPABASE_PUBLISHABLE_KEY={Keys.default().publishable_key}
+""",
+    "worker_token_file": """\
+# `token mint` signs with this: project settings, JWT keys. A worker never needs it, so keep it elsewhere.
+# SUPABASE_JWT_SECRET=
+
+# `doctor --db-url` looks into the database itself with this: the button Connect, session pooler. Only there.
+# SUPABASE_DB_URL=
+""",
+}
+#: What has to be filled in.
+_NEEDED = ("url", "key")
 
 
 def markdown() -> str:
-    """The page.
+    """The page docs/settings.md.
 
     Example
     -------
     >>> "REACTIVE_WORKER_LEASE" in markdown()
     True
     """
-    rows = [_row(spec) for spec in fields(Settings)]
-    return _HEAD + "".join(rows) + _TAIL
+    return _HEAD + "".join(_row(spec) for spec in fields(Settings)) + _TAIL
 
 
-def _row(spec: Any) -> str:
-    variables = ", ".join(f"`{name}`" for name in spec.metadata["env"])
+def env_example() -> str:
+    """The file env.example.
+
+    Example
+    -------
+    >>> "# REACTIVE_WORKER_LEASE=30" in env_example().splitlines()
+    True
+    """
+    parts = [_ENV_HEAD]
+    for section, specs in groupby(fields(Settings), key=lambda spec: str(spec.metadata["section"])):
+        parts.append(f"# -- {section} ".ljust(107, "-") + "\n")
+        for spec in specs:
+            parts += [_block(spec), *([_BELOW[spec.name]] if spec.name in _BELOW else [])]
+    return "\n".join(parts)
+
+
+def _block(spec: Field[Any]) -> str:
+    note = f" {spec.metadata['note']}" if spec.metadata["note"] else ""
+    said = textwrap.fill(f"{spec.metadata['help']}.{note}", 110, initial_indent="# ", subsequent_indent="# ")
+    head = "" if spec.name in _NEEDED else "# "
+    return f"{said}\n{head}{spec.metadata['env'][0]}={shown_default(spec)}\n"
+
+
+def _row(spec: Field[Any]) -> str:
     cells = [
         f"`{spec.name}`",
-        f"`{option(spec.name)}`" if option(spec.name) else "",
-        variables,
-        _shown(spec.default),
+        f"`{option_of(spec)}`" if option_of(spec) else "",
+        ", ".join(f"`{name}`" for name in spec.metadata["env"]),
+        shown_default(spec),
         str(spec.metadata["help"]).replace("|", "\\|"),
     ]
     return f"| {' | '.join(cells)} |\n"
 
 
-def _shown(default: object) -> str:
-    if default is None or default == "":
-        return ""
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
 if __name__ == "__main__":
-    print(markdown(), end="")
+    root = Path(__file__).resolve().parents[2]
+    (root / "docs" / "settings.md").write_text(markdown(), encoding="utf-8")
+    (root / "env.example").write_text(env_example(), encoding="utf-8")

@@ -80,8 +80,8 @@ def _show(args: argparse.Namespace, console: Console) -> int:
 
 
 def _secret(args: argparse.Namespace) -> str:
+    from reactive_worker.access.env_file import read_env_file
     from reactive_worker.access.redaction import keep_secret
-    from reactive_worker.settings import read_env_file
 
     environment = {**read_env_file(args.env_file), **os.environ}
     if args.secret_file:

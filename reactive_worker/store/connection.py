@@ -13,9 +13,9 @@ from postgrest.exceptions import APIError
 from supabase import AsyncClient, AsyncClientOptions, AuthError, Client
 
 from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.project import check_url
 from reactive_worker.access.redaction import redact
 from reactive_worker.errors import TokenExpiredError
-from reactive_worker.settings import check_url
 from reactive_worker.store.translate import translate
 
 logger = logging.getLogger(__name__)

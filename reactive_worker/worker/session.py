@@ -238,7 +238,7 @@ class Session:
             self._store.connection.credentials,
             self.plan.id,
             lease=settings.lease,
-            heartbeat=settings.heartbeat,
+            heartbeat=settings.heartbeat_interval,
             stall_limit=settings.stall_limit,
             in_flight=self.registry.in_flight,
             on_news=self._heard,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reactive_worker.access.env_file import read_env_file
+from reactive_worker.access.project import check_url
 from reactive_worker.access.tokens import mint_token
 from reactive_worker.errors import ConfigurationError
-from reactive_worker.settings import Settings, check_url
+from reactive_worker.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +57,7 @@ def test_the_best_key_wins_and_never_shows(monkeypatch: pytest.MonkeyPatch) -> N
         ("DEFAULT_POLLING_INTERVAL=-1", "polling-interval must be a positive number"),
         ("DEFAULT_POLLING_INTERVAL=nan", "polling-interval must be a positive number"),
         ("REACTIVE_WORKER_CONCURRENCY=0", "concurrency must be at least 1"),
-        ("REACTIVE_WORKER_LEASE=10\nWORKER_HEARTBEAT=9", "at most half the lease"),
+        ("REACTIVE_WORKER_LEASE=10\nREACTIVE_WORKER_HEARTBEAT=9", "at most half the lease"),
         ("LOG_LEVEL=LOUD", "log level must be one of"),
         ("REACTIVE_WORKER_PUSH=fast", "push must be one of auto, changes, broadcast, both, not 'fast'"),
     ],
@@ -138,3 +142,22 @@ def test_a_key_in_the_wrong_place_is_not_quoted(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigurationError) as caught:
         check_url("postgresql://postgres:hunter22@db.abc.supabase.co/postgres")
     assert "hunter22" not in str(caught.value)
+
+
+def test_the_heartbeat_follows_the_lease_unless_it_is_set() -> None:
+    assert Settings(lease=15).heartbeat_interval == 5
+    assert replace(Settings(), lease=6).heartbeat_interval == 2
+    assert Settings(lease=15, heartbeat=7).heartbeat_interval == 7
+    with pytest.raises(ConfigurationError, match=r"heartbeat \(8 s\) must be at most half the lease"):
+        Settings(lease=15, heartbeat=8)
+
+
+def test_a_line_that_is_no_setting_is_told_whatever_the_logging(tmp_path: Path) -> None:
+    (tmp_path / "x.env").write_text("A=1\nno setting\n")
+    logging.disable(logging.CRITICAL)
+    try:
+        with pytest.raises(ConfigurationError, match="line 2"):
+            read_env_file(tmp_path / "x.env")
+        assert logging.root.manager.disable == logging.CRITICAL
+    finally:
+        logging.disable(logging.NOTSET)
