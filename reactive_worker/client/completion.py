@@ -13,6 +13,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from reactive_worker.backoff import Backoff
 from reactive_worker.errors import TaskNotFoundError, UnreachableError
 from reactive_worker.models import EventType, TodoStatus
 from reactive_worker.store.connection import Connection
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 #: Shortest and longest seconds between two looks at one task.
 POLL_FIRST = 0.05
 POLL_MOST = 5.0
+#: Seconds between looks that fail.
+OUTAGE = Backoff(0.2, POLL_MOST, jitter=0.0)
 #: A look costs at most this share of what has been waited already, so a result is at most 10 % late.
 POLL_SHARE = 0.1
 #: Tasks ending sooner than this are not worth a socket.
@@ -153,7 +156,7 @@ class CompletionWatch:
             for waiter in due:
                 if not waiter.seen and not waiter.done.done():
                     waiter.done.set_exception(error)
-                waiter.due = now + min(POLL_MOST, 0.2 * 2 ** min(outage, 10))
+                waiter.due = now + OUTAGE.delay(outage + 1)
             return outage + 1
         now = asyncio.get_running_loop().time()
         for waiter in due:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reactive_worker.execution.backoff import Backoff
 from reactive_worker.execution.context import ContextFactory, TodoRequestContext
 from reactive_worker.execution.conversation import Conversation, fold_events, read_log
 from reactive_worker.execution.event_queue import TodoEventQueue
@@ -12,7 +11,6 @@ from reactive_worker.execution.runner import Runner, to_observable
 from reactive_worker.execution.turn import Limits
 
 __all__ = [
-    "Backoff",
     "ContextFactory",
     "Conversation",
     "Fold",

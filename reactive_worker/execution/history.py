@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
+from reactive_worker.backoff import Backoff
 from reactive_worker.errors import UnreachableError
-from reactive_worker.execution.backoff import Backoff
 from reactive_worker.execution.conversation import Conversation, read_log
 from reactive_worker.execution.sanitise import describe
 from reactive_worker.models import Todo, TodoEvent
@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 LoadEvents = Callable[[str], Awaitable[Collection[TodoEvent]]]
 
 # An unreachable database is waited for like this; claims back off the same way.
-_RELOAD = Backoff(base=0.5, factor=2.0, maximum=10.0)
+_RELOAD = Backoff(0.5, 10.0, jitter="full")
 
 
 def has_history(todo: Todo) -> bool:
@@ -43,5 +43,5 @@ async def history_of(todo: Todo, load_events: LoadEvents) -> Conversation:
                     describe(error),
                     extra={"action": "history_waits", "todolist_id": todo.id, "attempt": todo.attempt},
                 )
-            await asyncio.sleep(_RELOAD(tries))
             tries += 1
+            await asyncio.sleep(_RELOAD.delay(tries))

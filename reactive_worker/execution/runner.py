@@ -16,7 +16,7 @@ from a2a.types import SendMessageRequest
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from reactive_worker.execution.backoff import Backoff
+from reactive_worker.backoff import Backoff
 from reactive_worker.execution.context import ContextFactory, TodoRequestContext
 from reactive_worker.execution.event_queue import AUTH_HOLD, utc_now
 from reactive_worker.execution.history import LoadEvents
@@ -26,6 +26,9 @@ from reactive_worker.execution.turn import Limits
 from reactive_worker.models import Todo, TodoEvent
 
 _logger = logging.getLogger(__name__)
+
+#: When a failed task is due again, unless its executor says so itself.
+RETRY_BACKOFF = Backoff(1.0, 300.0, jitter="full")
 
 
 async def _no_events(todolist_id: str) -> Collection[TodoEvent]:
@@ -40,7 +43,8 @@ class Runner:
     executor_for:
         The executor of an agent type.
     backoff:
-        Seconds to wait after so many failures; by default exponential with full jitter, 1 s to 5 min.
+        Seconds to wait after so many earlier failures (0: this was the first); by default exponential with
+        full jitter, 1 s to 5 min.
     default_timeout:
         Seconds a task may run when its row says nothing; None for no limit.
     cancel_grace:
@@ -91,7 +95,7 @@ class Runner:
             load_events=load_events,
             sign=sign,
             context_factory=context_factory,
-            backoff=backoff or Backoff(),
+            backoff=backoff or (lambda failures: RETRY_BACKOFF.delay(failures + 1)),
             default_timeout=default_timeout,
             cancel_grace=cancel_grace,
             gate=gate,

@@ -5,7 +5,7 @@ acquired, and takes its time from a scheduler: the one given to it, else the sub
 expected on one thread, the event loop's; nothing here locks.
 """
 
-from reactive_worker.streams._backoff import Backoff, RandomSource, spread
+from reactive_worker.backoff import Backoff, RandomSource, spread
 from reactive_worker.streams._priority import PriorityKey, default_priority
 from reactive_worker.streams._ranking import Ranking, SortedRanking
 from reactive_worker.streams.aging import aging

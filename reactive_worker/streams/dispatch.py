@@ -9,8 +9,8 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable, SingleAssignmentDisposable
 
+from reactive_worker.backoff import Backoff
 from reactive_worker.models import Candidate, ClaimResult, Demand, Todo, TodoEvent
-from reactive_worker.streams._backoff import Backoff
 from reactive_worker.streams._priority import take_room
 from reactive_worker.streams._scheduling import choose_scheduler
 from reactive_worker.streams._slots import Slots

@@ -12,8 +12,8 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable, SingleAssignmentDisposable
 
+from reactive_worker.backoff import Backoff, RandomSource, spread
 from reactive_worker.models import Candidate, SweepResult
-from reactive_worker.streams._backoff import Backoff, RandomSource, spread
 from reactive_worker.streams._scheduling import choose_scheduler
 
 # A failing sweep is tried again sooner than the interval says (a dropped connection is over in a second),

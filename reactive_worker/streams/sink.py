@@ -10,8 +10,8 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable, SingleAssignmentDisposable
 
+from reactive_worker.backoff import Backoff
 from reactive_worker.models import TodoEvent
-from reactive_worker.streams._backoff import Backoff
 from reactive_worker.streams._numbering import Numbering, RunKey, run_key
 from reactive_worker.streams._outbox import Outbox
 from reactive_worker.streams._scheduling import choose_scheduler

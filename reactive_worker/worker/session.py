@@ -12,6 +12,7 @@ from typing import Any
 from reactive_worker import streams
 from reactive_worker.artifacts.offload import EVENT_LIMIT, OUTPUT_LIMIT, Artifacts
 from reactive_worker.artifacts.signer import FileSigner
+from reactive_worker.backoff import Backoff
 from reactive_worker.errors import ReactiveWorkerError, WorkerExpiredError
 from reactive_worker.execution.context import TodoRequestContext
 from reactive_worker.execution.runner import Runner, to_observable
@@ -40,6 +41,9 @@ from reactive_worker.worker.spool import Spool
 from reactive_worker.worker.steering import SteeringFeed
 
 logger = logging.getLogger(__name__)
+
+#: Pace of registering again after an outage.
+REGISTER_BACKOFF = Backoff(0.2, 10.0)
 
 
 class Session:
@@ -407,14 +411,14 @@ class Session:
         self._registering = asyncio.create_task(self._register_until_known())
 
     async def _register_until_known(self) -> None:
-        pause = 0.2
+        tries = 0
         while True:
             try:
                 await self.register()
             except ReactiveWorkerError as error:
                 logger.warning("cannot register: %s", error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10.0)
+                tries += 1
+                await asyncio.sleep(REGISTER_BACKOFF.delay(tries))
             else:
                 return
 

@@ -15,6 +15,7 @@ from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
+from reactive_worker.backoff import Backoff
 from reactive_worker.client.tasks import TaskClient
 from reactive_worker.models import TodoStatus
 from reactive_worker.testing.workers import eventually, running_worker
@@ -79,7 +80,7 @@ async def crowd(local_supabase: Any) -> AsyncIterator[list[httpx.AsyncClient]]:
 
 @pytest.fixture(autouse=True)
 def _retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reactive_worker.execution.backoff.Backoff.__call__", lambda self, failures: 0.0)
+    monkeypatch.setattr("reactive_worker.execution.runner.RETRY_BACKOFF", Backoff(1e-6, 1e-6))
 
 
 async def asked(db: str, id: str, questions: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from reactive_worker.backoff import Backoff
 from reactive_worker.models import PushState
 from reactive_worker.store.push import changes as realtime
 from reactive_worker.testing.proxy import FaultyProxy
@@ -37,8 +38,7 @@ QUICK = {"polling_interval": POLLING, "sweep_interval": 3600.0, "probe_interval"
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses and patience a tenth of what they are, so that each fault takes seconds."""
-    monkeypatch.setattr(realtime, "BACKOFF_FIRST", 0.05)
-    monkeypatch.setattr(realtime, "BACKOFF_MOST", 1.0)
+    monkeypatch.setattr(realtime, "RECONNECT", Backoff(0.05, 1.0, jitter="full"))
     monkeypatch.setattr(realtime, "JOIN_TIMEOUT", 3)
     monkeypatch.setattr(realtime, "READY_TIMEOUT", 2.0)
     monkeypatch.setattr(realtime, "CLOSE_TIMEOUT", 0.5)
@@ -268,8 +268,7 @@ async def test_an_outage_longer_than_realtime_py_tries(
 
     if not LITERAL:
         monkeypatch.setattr(realtime, "wait", pass_at_once)
-    monkeypatch.setattr(realtime, "BACKOFF_FIRST", 0.5)
-    monkeypatch.setattr(realtime, "BACKOFF_MOST", 30.0)
+    monkeypatch.setattr(realtime, "RECONNECT", Backoff(0.5, 30.0, jitter="full"))
     settings = {**QUICK, "push": push}
     async with (
         proxy_to(local_supabase, "/realtime/") as proxy,

@@ -29,6 +29,7 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
+from reactive_worker.backoff import Backoff
 from reactive_worker.errors import PermanentFailure
 from reactive_worker.execution.sanitise import describe
 from reactive_worker.execution.wire import INTERRUPTED
@@ -43,8 +44,8 @@ from reactive_worker.executors.remote.relay import Relay
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between tries while the agent cannot be reached, at first and at most.
-_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+#: Pace of tries while the agent cannot be reached.
+_PACE = Backoff(0.2, 5.0, jitter=0.0)
 #: Seconds a cancel waits for the ids of a task that was only just sent.
 _ID_WAIT = 2.0
 
@@ -242,14 +243,13 @@ class RemoteTurn:
         """Stay with a task that is there until it has ended or asks: look, listen, look again."""
         relay = self._relay
         loop = asyncio.get_running_loop()
-        reached = loop.time()
-        pause = _PAUSE
+        reached, tries = loop.time(), 0
         while not relay.settled:
             try:
                 task = await self._client.get_task(
                     GetTaskRequest(id=relay.known.task_id), context=self._short
                 )
-                reached, pause = loop.time(), _PAUSE
+                reached, tries = loop.time(), 0
                 await relay.show(task)
                 if relay.settled or self._is_parked(task):
                     return
@@ -263,8 +263,8 @@ class RemoteTurn:
                     raise RemoteAgentError("the remote agent has forgotten the task it was at") from error
                 if not is_passing(error) or loop.time() - reached > self._timing.patience:
                     raise failure_of(error, "following the remote task") from error
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                tries += 1
+                await asyncio.sleep(_PACE.delay(tries))
 
     def _is_parked(self, task: Task) -> bool:
         return task.status.state == TaskState.TASK_STATE_AUTH_REQUIRED and not self._relay.is_answered(
@@ -283,7 +283,7 @@ class RemoteTurn:
     async def _get(self, id: str, doing: str) -> Task:
         """A snapshot; waits out what passes. Raises TaskNotFoundError of a2a in a first turn."""
         loop = asyncio.get_running_loop()
-        start, pause = loop.time(), _PAUSE
+        start, tries = loop.time(), 0
         while True:
             try:
                 return await self._client.get_task(GetTaskRequest(id=id), context=self._short)
@@ -292,5 +292,5 @@ class RemoteTurn:
                     raise
                 if not is_passing(error) or loop.time() - start > self._timing.patience:
                     raise failure_of(error, doing) from error
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            tries += 1
+            await asyncio.sleep(_PACE.delay(tries))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscrib
 
 from reactive_worker.access.credentials import Credentials
 from reactive_worker.access.redaction import redact
+from reactive_worker.backoff import Backoff, spread
 from reactive_worker.models import PushHealth, PushState
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 JOIN_TIMEOUT = 30
 #: The first subscription after a server start takes 1.2 to 1.7 s to become ready, retries up to 10 s.
 READY_TIMEOUT = 30.0
-BACKOFF_FIRST = 0.5
-BACKOFF_MOST = 30.0
+#: Full jitter: a whole fleet loses its sockets in the same instant when a server restarts.
+RECONNECT = Backoff(0.5, 30.0, jitter="full")
 #: What the other side gets to answer a goodbye; a network that swallows never answers.
 CLOSE_TIMEOUT = 5.0
 #: A refusal is a matter of rights, and costs the whole socket 5 s on the server: no hurry to ask again.
@@ -201,10 +201,8 @@ class Link:
                 logger.warning("%s: %s; trying again until it works", self._name, self._reason)
             if not self._refused:
                 self.refusal = ""
-            # Full jitter: a whole fleet loses its sockets in the same instant when a server restarts.
-            most = BACKOFF_FIRST * 2 ** min(max(failures, self._deaf_times - 1), 10)
-            pause = random.uniform(0, min(BACKOFF_MOST, most))
-            await wait(REFUSED_PAUSE * random.uniform(0.5, 1) if self.refusal else pause)
+            pause = RECONNECT.delay(max(failures + 1, self._deaf_times))
+            await wait(spread(REFUSED_PAUSE * 0.75, 1 / 3) if self.refusal else pause)
 
     async def _live_once(self) -> None:
         """Build a client, join, and return (or raise) when it is no longer good."""

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from reactive_worker.backoff import Backoff
 from reactive_worker.models import PushState
 from reactive_worker.store.push.broadcast import BroadcastLink
 from reactive_worker.store.push.hints import mailbox_topic, todolist_topic
@@ -42,7 +43,7 @@ async def test_auto_goes_by_broadcast_falls_back_while_it_is_silent_and_returns(
     local_supabase: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a restart of the database: broadcasts vanish, no frame says so, sockets stay open."""
-    monkeypatch.setattr("reactive_worker.store.push.changes.BACKOFF_MOST", 1.0)
+    monkeypatch.setattr("reactive_worker.store.push.changes.RECONNECT", Backoff(0.5, 1.0, jitter="full"))
     settings = {**QUIET, "probe_interval": 1.0, "lease": 60.0, "heartbeat": 30.0}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         assert worker._session is not None
