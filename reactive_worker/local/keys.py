@@ -6,6 +6,7 @@ embedded Supabase listens on loopback only.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 import jwt
 
 from reactive_worker.access.tokens import LOCAL_JWT_SECRET
+from reactive_worker.local.claims import claims_problem
 
 JWT_SECRET = LOCAL_JWT_SECRET
 PUBLISHABLE_KEY = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
@@ -22,14 +24,17 @@ SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"  # noqa: S105 - publish
 #: Expiry of the two legacy keys, as the Supabase CLI sets it (November 2032).
 LEGACY_KEY_EXPIRY = 1983812996
 
-#: Clock skew PostgREST allows for `exp`, `nbf` and `iat`, in seconds.
-CLOCK_SKEW = 30.0
-
 #: Life of a user's token, in seconds, as `supabase start` sets it.
 USER_TOKEN_LIFE = 3600.0
 
 ANON_ROLE = "anon"
 SERVICE_ROLE = "service_role"
+
+
+# Audience and the types of sub and jti are not PostgREST's business, and of the times it takes numbers only.
+_SIGNATURE_ONLY: Any = {
+    f"verify_{claim}": False for claim in ("aud", "exp", "iat", "iss", "jti", "nbf", "sub")
+}
 
 
 class KeyRefusedError(Exception):
@@ -40,14 +45,17 @@ class KeyRefusedError(Exception):
     code:
         PostgREST's error code (``PGRST301``: cannot be decoded or wrong signature, ``PGRST303``: claims
         not valid), or None where the API gateway in front of PostgREST would have refused.
-    message, hint:
+    message, details, hint:
         Texts for the answer's body. They never contain the key.
     """
 
-    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, details: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.details = details
         self.hint = hint
 
 
@@ -139,33 +147,26 @@ class Keys:
             Code ``PGRST301`` when it cannot be decoded or the signature is wrong, ``PGRST303`` when it
             has expired, is not valid yet, or its claims are malformed.
         """
+        if not token:
+            raise KeyRefusedError("Empty JWT is sent in Authorization header", code="PGRST301")
         parts = token.count(".") + 1
         if parts != 3:
             raise KeyRefusedError(f"Expected 3 parts in JWT; got {parts}", code="PGRST301")
         try:
-            # Audience and the types of sub and jti are not PostgREST's business: a user's token carries
-            # aud "authenticated", and nothing configures an audience to compare it with.
-            return jwt.decode(
-                token,
-                self.jwt_secret,
-                algorithms=["HS256"],
-                leeway=CLOCK_SKEW,
-                options={"verify_aud": False, "verify_sub": False, "verify_jti": False},
-            )
-        except jwt.ExpiredSignatureError as error:
-            raise KeyRefusedError("JWT expired", code="PGRST303") from error
-        except jwt.ImmatureSignatureError as error:
-            text = "JWT issued at future" if "iat" in str(error) else "JWT not yet valid"
-            raise KeyRefusedError(text, code="PGRST303") from error
-        except jwt.InvalidAlgorithmError as error:
-            raise KeyRefusedError("JWT uses another algorithm than HS256", code="PGRST301") from error
-        except jwt.DecodeError as error:
-            raise KeyRefusedError("JWT cryptographic operation failed", code="PGRST301") from error
-        except jwt.InvalidTokenError as error:
-            raise KeyRefusedError(f"JWT claims are not valid: {error}", code="PGRST303") from error
-        except (RecursionError, OverflowError, UnicodeError) as error:
+            decoded = jwt.decode_complete(token, self.jwt_secret, ["HS256"], options=_SIGNATURE_ONLY)
+        except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError) as error:
+            raise _no_key("None of the keys was able to decode the JWT") from error
+        except (jwt.InvalidTokenError, RecursionError, OverflowError, UnicodeError) as error:
             # A header that nests without end, a time beyond all numbers: PyJWT takes neither into account.
             raise KeyRefusedError("JWT cryptographic operation failed", code="PGRST301") from error
+        if decoded["header"].get("kid") is not None:
+            # The project's only key has no id, and so it is no key for this token.
+            raise _no_key("No suitable key was found to decode the JWT")
+        claims: dict[str, Any] = decoded["payload"]
+        problem = claims_problem(claims, time.time())
+        if problem is not None:
+            raise KeyRefusedError(problem, code="PGRST303")
+        return claims
 
     def token_identity(self, token: str) -> Identity:
         """The role and claims of a JWT or of one of the project's ``sb_`` keys.
@@ -182,12 +183,40 @@ class Keys:
         elif token.startswith("sb_"):
             raise KeyRefusedError("Invalid API key", hint="Double check your Supabase API key.")
         claims = self.verify(token)
-        role = claims.get("role")
-        if isinstance(role, str) and not role.isprintable():
+        # A token without a role is anonymous to PostgREST, but its other claims still reach the policies.
+        role = claims.get("role", ANON_ROLE)
+        if not isinstance(role, str):
+            # As PostgREST does it: no role has such a name.
+            role = json.dumps(role, separators=(",", ":"))
+        if not role.isprintable():
             # PostgreSQL would read it up to a zero byte, as another role.
             raise KeyRefusedError("JWT claims are not valid: role", code="PGRST303")
-        # A token without a role is anonymous to PostgREST, but its other claims still reach the policies.
-        return Identity(role if isinstance(role, str) and role else ANON_ROLE, claims)
+        return Identity(role, claims)
+
+    def rest_identity(self, *, authorization: str | None = None, apikey: str | None = None) -> Identity:
+        """Who a request to the REST API is, as the local API gateway and PostgREST behind it judge it.
+
+        Stricter than `identify`: PostgREST looks at ``Authorization: Bearer ...`` only, and the gateway puts
+        nothing there for a legacy key in ``apikey``. Whoever sends such a key alone is anonymous.
+
+        Parameters
+        ----------
+        authorization, apikey:
+            The two headers.
+
+        Raises
+        ------
+        KeyRefusedError
+            No key at all, or one that is not accepted.
+        """
+        scheme, _, token = (authorization or "").strip().partition(" ")
+        bearer, token = scheme.lower() == "bearer", token.strip()
+        if authorization and not (bearer and token.startswith("sb_")):
+            return self.token_identity(token) if bearer else Identity(ANON_ROLE, {})
+        identity = self.identify(authorization=authorization, apikey=apikey)
+        if authorization or (apikey or "").startswith("sb_"):
+            return identity
+        return Identity(ANON_ROLE, {})
 
     def identify(self, *, authorization: str | None = None, apikey: str | None = None) -> Identity:
         """Map a request's headers to a role, in the order the local API gateway does.
@@ -224,6 +253,10 @@ class Keys:
             "No API key found in request",
             hint="No `apikey` request header or url param was found.",
         )
+
+
+def _no_key(details: str) -> KeyRefusedError:
+    return KeyRefusedError("No suitable key or wrong key type", code="PGRST301", details=details)
 
 
 def _bearer(authorization: str | None) -> str:

@@ -73,7 +73,9 @@ def test_where_a_key_may_be(world: World, where: str) -> None:
         if where == "authorization" and world.target.embedded is None:
             pytest.skip("the API gateway of a hosted project asks for the apikey as well")
         query = f"?apikey={key}" if where == "query" else ""
-        assert raw(world, headers, query=query).json()["role"] == role
+        # A legacy key that comes as apikey alone lets a request in, and PostgREST knows nothing of it.
+        known = role if where in ("both", "authorization") or key.startswith("sb_") else "anon"
+        assert raw(world, headers, query=query).json()["role"] == known
 
 
 @pytest.mark.embedded("the new kind of keys is known there")

@@ -89,8 +89,13 @@ def finish(
     response = Response(
         result.body if media is not None else b"", _status(result.status, status), all_headers
     )
-    for name, value in _response_headers(result.headers):
-        response.headers[name] = value
+    chosen = _response_headers(result.headers)
+    # A name may come several times (Set-Cookie); what the function says replaces what was said without it.
+    for name in {name.lower() for name, _ in chosen}:
+        if name in response.headers:
+            del response.headers[name]
+    for name, value in chosen:
+        response.headers.append(name, value)
     return response
 
 
@@ -98,7 +103,7 @@ def _status(text: str | None, default: int) -> int:
     if text is None:
         return default
     if not text.isdigit() or not 200 <= int(text) <= 599:
-        raise ApiError(500, "PGRST112", "response.status GUC must be a valid status code", text)
+        raise ApiError(500, "PGRST112", "response.status guc must be a valid status code")
     return int(text)
 
 
@@ -106,15 +111,29 @@ def _response_headers(text: str | None) -> list[tuple[str, str]]:
     if text is None:
         return []
     try:
-        items = cast("list[dict[str, Any]]", read_json(text))
-        return [(header_text(name), header_text(value)) for item in items for name, value in item.items()]
-    except (ValueError, TypeError, AttributeError):
+        return [_response_header(item) for item in _items(read_json(text))]
+    except ValueError:
         raise ApiError(
             500,
             "PGRST111",
-            "response.headers GUC must be a JSON array composed of objects with a single key "
+            "response.headers guc must be a JSON array composed of objects with a single key "
             "and a string value",
         ) from None
+
+
+def _items(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("no array")
+    return cast("list[Any]", value)
+
+
+def _response_header(item: Any) -> tuple[str, str]:
+    if not isinstance(item, dict) or len(cast("dict[str, Any]", item)) != 1:
+        raise ValueError("no object with a single key")
+    ((name, value),) = cast("dict[str, Any]", item).items()
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return header_text(name), header_text(value)
 
 
 def error_response(error: ApiError) -> Response:

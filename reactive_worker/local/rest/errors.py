@@ -150,7 +150,7 @@ def from_key(error: KeyRefusedError) -> ApiError | None:
         return None
     text = json.dumps(error.message)
     challenge = f'Bearer error="invalid_token", error_description={text}'
-    return ApiError(401, error.code, error.message, headers={"WWW-Authenticate": challenge})
+    return ApiError(401, error.code, error.message, error.details, headers={"WWW-Authenticate": challenge})
 
 
 # Prefixes of SQLSTATE, the longer ones first where they are exceptions to a shorter one.

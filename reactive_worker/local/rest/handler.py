@@ -53,7 +53,7 @@ class RestApp:
         self._pool = pool
         self._project = project
         self._faults = faults
-        self._identities = Identities(keys)
+        self._identities = Identities(keys.rest_identity)
         self._closing = asyncio.Event()
         #: What is remembered of the database; call its `forget` when that has changed.
         self.catalog = Catalog(self._ask)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reactive_worker.local.keys import CLOCK_SKEW, Identity, Keys
+from reactive_worker.local.claims import CLOCK_SKEW
+from reactive_worker.local.keys import Identity
 from reactive_worker.local.rest.errors import DatabaseError, from_database
 
 #: PostgreSQL lets a session take these, and then the request runs as the connection itself.
@@ -37,12 +38,12 @@ class Identities:
 
     Parameters
     ----------
-    keys:
-        The project's keys.
+    identify:
+        `Keys.rest_identity` or `Keys.identify`.
     """
 
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+    def __init__(self, identify: Callable[..., Identity]) -> None:
+        self._identify = identify
         self._known: OrderedDict[tuple[str | None, str | None], KnownIdentity] = OrderedDict()
 
     def of(self, authorization: str | None, apikey: str | None) -> KnownIdentity:
@@ -60,7 +61,7 @@ class Identities:
         if known is not None and time.time() < known.expires_at:
             self._known.move_to_end(headers)
             return known
-        identity = self._keys.identify(authorization=authorization, apikey=apikey)
+        identity = self._identify(authorization=authorization, apikey=apikey)
         if identity.role in _NOT_TAKEN:
             raise from_database(
                 DatabaseError("42501", f'permission denied to set role "{identity.role}"'), anonymous=False

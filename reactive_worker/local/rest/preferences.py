@@ -99,12 +99,12 @@ def parse_accept(header: str | None) -> Media:
     """
     if not header or header == "*/*":
         return _JSON_MEDIA
-    for _, text in sorted(
-        ((-_quality(part), part) for part in header.split(",")), key=lambda weighted: weighted[0]
-    ):
-        name, *options = (piece.strip().lower() for piece in text.split(";"))
+    parts = [part.replace(" ", "") for part in header.split(",")]
+    # The most wanted first, and of those the most precise.
+    for text in sorted(parts, key=lambda part: (-_quality(part), part.count("*") - part.count(";"))):
+        name, *options = text.lower().split(";")
         strip = "nulls=stripped" in options
-        if name in ("*/*", "application/*", JSON):
+        if name in ("*/*", JSON):
             return _JSON_MEDIA
         if name in (_OBJECT, f"{_OBJECT}+json"):
             suffix = ";nulls=stripped" if strip else ""
@@ -118,8 +118,7 @@ def parse_accept(header: str | None) -> Media:
     raise ApiError(
         406,
         "PGRST107",
-        f"None of these media types are available: {header}",
-        "The embedded Supabase answers in application/json only",
+        f"None of these media types are available: {', '.join(parts)}",
     )
 
 
@@ -142,7 +141,7 @@ def need_json(header: str | None) -> None:
         ``PGRST102``.
     """
     kind = media_type(header)
-    if kind != JSON and not kind.endswith("+json"):
+    if kind != JSON:
         raise bad_body(f"Content-Type not acceptable: {kind}")
 
 

@@ -54,7 +54,7 @@ class StorageApp:
         self._faults = faults
         self._db = StorageDatabase(pool)
         self._keys = keys
-        self._identities = Identities(keys)
+        self._identities = Identities(keys.identify)
         object_path = "/{bucket}/{name:path}"
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/bucket", self._list_buckets),

@@ -58,8 +58,12 @@ def forged_tokens(api: Api) -> dict[str, tuple[str, str]]:
         "expired at the beginning of time": (keys.mint({**claims, "exp": 0}), "PGRST303"),
         "not yet valid": (keys.mint({**claims, "nbf": now + 600}), "PGRST303"),
         "issued in the future": (keys.mint({**claims, "iat": now + 600}), "PGRST303"),
-        "times that are no numbers": (keys.mint({**claims, "exp": "soon"}), "PGRST301"),
-        "times beyond all numbers": (keys.mint({**claims, "exp": float("inf")}), "PGRST301"),
+        "times that are no numbers": (keys.mint({**claims, "exp": "soon"}), "PGRST303"),
+        "times beyond all numbers": (keys.mint({**claims, "exp": float("inf")}), "PGRST303"),
+        "a key id nobody has": (
+            jwt.encode(claims, keys.jwt_secret, "HS256", headers={"kid": "x"}),
+            "PGRST301",
+        ),
         "a role with a zero byte": (keys.mint({**claims, "role": "service_role\0x"}), "PGRST303"),
         "a role of half a character": (keys.mint({**claims, "role": "\ud800"}), "PGRST303"),
     }
@@ -106,12 +110,55 @@ def test_a_token_cannot_take_other_roles(vault: Api, role: str, status: int, cod
         assert MARK not in answer.text
 
 
-@pytest.mark.parametrize("role", [None, "", 5, True, ["service_role"], {"service_role": 1}])
-def test_a_token_without_a_role_is_anonymous(api: Api, role: Any) -> None:
-    claims: dict[str, Any] = {"exp": int(time.time()) + 60, "sub": ADA}
-    token = api.gateway.keys.mint(claims if role is None else {**claims, "role": role})
+def test_a_token_without_a_role_is_anonymous(api: Api) -> None:
+    token = api.gateway.keys.mint({"exp": int(time.time()) + 60, "sub": ADA})
     headers = {"Authorization": f"Bearer {token}"}
     assert api.request("GET", "/rpc/who", headers=headers).json()["role"] == "anon"
+
+
+@pytest.mark.parametrize("role", ["", 5, True, None, ["service_role"], {"service_role": 1}])
+def test_a_role_that_is_no_name_is_no_role(api: Api, role: Any) -> None:
+    token = api.gateway.keys.mint({"exp": int(time.time()) + 60, "role": role})
+    answer = api.request("GET", "/rpc/who", headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "22023"), answer.text
+
+
+@pytest.mark.parametrize(
+    ("claim", "value", "message"),
+    [
+        ("exp", "1983812996", "The JWT 'exp' claim must be a number"),
+        ("nbf", True, "The JWT 'nbf' claim must be a number"),
+        ("iat", [1], "The JWT 'iat' claim must be a number"),
+        ("aud", 5, "The JWT 'aud' claim must be a string or an array of strings"),
+        ("aud", ["a", 5], "The JWT 'aud' claim must be a string or an array of strings"),
+        # To PostgREST a time with a fraction is 0.
+        ("exp", 1983812996.5, "JWT expired"),
+    ],
+)
+def test_claims_have_types(api: Api, claim: str, value: Any, message: str) -> None:
+    token = api.gateway.keys.mint({"role": "anon", claim: value})
+    answer = api.request("GET", "/rpc/who", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 401
+    assert answer.json() == {"code": "PGRST303", "message": message, "details": None, "hint": None}
+
+
+def test_only_a_bearer_is_looked_at(api: Api) -> None:
+    """As by PostgREST: a token without the word, and a legacy key in apikey alone, are nobody's."""
+    key = api.gateway.service_role_key
+    url = f"{api.gateway.api_url}/rest/v1/rpc/who"
+    for headers, role in (
+        ({"Authorization": f"Bearer {key}"}, "service_role"),
+        ({"Authorization": f"BEARER  {key}"}, "service_role"),
+        ({"Authorization": key}, "anon"),
+        ({"Authorization": f"Basic {key}"}, "anon"),
+        ({"apikey": key, "Authorization": key}, "anon"),
+        ({"apikey": key}, "anon"),
+        ({"apikey": api.gateway.secret_key}, "service_role"),
+        ({"apikey": api.gateway.secret_key, "Authorization": f"Bearer {api.gateway.anon_key}"}, "anon"),
+    ):
+        assert httpx.get(url, headers=headers).json()["role"] == role, headers
+    empty = httpx.get(url, headers={"Authorization": "Bearer"})
+    assert (empty.status_code, empty.json()["code"]) == (401, "PGRST301")
 
 
 def test_claims_stay_data(vault: Api) -> None:

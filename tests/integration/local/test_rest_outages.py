@@ -198,7 +198,7 @@ def test_no_thread_or_session_stays_behind(database: Database) -> None:
         admin_dsn=database.admin_dsn,
     )
     try:
-        headers = {"apikey": gateway.service_role_key}
+        headers = {"apikey": gateway.secret_key}
         assert httpx.get(f"{gateway.api_url}/rest/v1/todolist", headers=headers).json() == []
         assert set(threading.enumerate()) > before
     finally:
