@@ -1,4 +1,4 @@
-"""The gateway's one door: REST, storage, Realtime and fault switches behind one port, open to any origin."""
+"""The gateway: REST, storage, Realtime and fault switches behind one port, for this machine only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from reactive_worker.local.faults import Faults
 from reactive_worker.local.json_text import read_json
 from reactive_worker.local.keys import SERVICE_ROLE, KeyRefusedError, Keys
 from reactive_worker.local.limits import Bodies
+from reactive_worker.local.origins import stranger
 
 REST_PREFIX = "/rest/v1"
 STORAGE_PREFIX = "/storage/v1"
@@ -60,7 +62,14 @@ class LocalApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request or one WebSocket."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
+            await self._others(scope, receive, send)
+            return
+        reason = stranger(scope["headers"])
+        if reason is not None:
+            await _refuse(reason, scope, receive, send)
+            return
+        if scope["type"] == "websocket":
             await self._others(scope, receive, send)
             return
         origin, asks = _cors_headers(scope["headers"])
@@ -81,9 +90,9 @@ class LocalApp:
 
     def _refusal(self, request: Request) -> Response | None:
         try:
+            # In a header, which no form of a page can send; the query would do for one.
             identity = self._keys.identify(
-                authorization=request.headers.get("authorization"),
-                apikey=request.headers.get("apikey") or request.query_params.get("apikey"),
+                authorization=request.headers.get("authorization"), apikey=request.headers.get("apikey")
             )
         except KeyRefusedError as error:
             return JSONResponse({"message": error.message, "hint": error.hint}, 401)
@@ -106,6 +115,15 @@ class LocalApp:
         except ValueError as error:
             return JSONResponse({"message": str(error), "hint": None}, 400)
         return JSONResponse(self._faults.snapshot())
+
+
+async def _refuse(reason: str, scope: Scope, receive: Receive, send: Send) -> None:
+    body = {"message": f"The embedded Supabase answers this machine only: {reason}", "hint": None}
+    refusal = JSONResponse(body, 403)
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(refusal)
+    else:
+        await refusal(scope, receive, send)
 
 
 async def _health(_: Request) -> Response:

@@ -185,7 +185,7 @@ async def test_broken_websocket_frames(api: Api, client: Connect, data: bytes, c
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     path = url(api).partition(f":{port}")[2]
     writer.write(
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     assert b" 101 " in await reader.readuntil(b"\r\n\r\n")

@@ -58,7 +58,7 @@ def line(api: Api) -> Generator[Any]:
 
 def request(api: Api, target: str, method: str = "GET", *, headers: str = "", body: bytes = b"") -> bytes:
     """A request as bytes; the connection ends with its answer."""
-    lines = f"{method} {target} HTTP/1.1\r\nHost: x\r\napikey: {api.gateway.secret_key}\r\n{headers}"
+    lines = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\napikey: {api.gateway.secret_key}\r\n{headers}"
     return f"{lines}Connection: close\r\n\r\n".encode("latin-1") + body
 
 
@@ -127,19 +127,19 @@ NONSENSE: dict[str, bytes] = {
     "nothing of HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xff" * 200,
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no version": b"GET /\r\n\r\n",
-    "a version of the future": b"GET / HTTP/9.9\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "a version of the future": b"GET / HTTP/9.9\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "a space before the colon": b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
-    "a zero byte in a header": b"GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
-    "a zero byte in the target": b"GET /rest/v1/people\0 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "bytes beyond ASCII in the target": b"GET /rest/v1/\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a negative length": b"POST /rest/v1/people HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    "a length in words": b"POST /rest/v1/people HTTP/1.1\r\nHost: x\r\nContent-Length: two\r\n\r\n{}",
-    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
-    "an unknown coding": b"POST /rest/v1/people HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: zip\r\n\r\n",
-    "a header without end": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000,
-    "headers without end": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: a\r\n" * 50_000,
+    "a zero byte in a header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n",
+    "a zero byte in the target": b"GET /rest/v1/people\0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "bytes beyond ASCII in the target": b"GET /rest/v1/\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a negative length": b"POST /rest/v1/people HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    "a length in words": b"POST /rest/v1/people HTTP/1.1\r\nHost: localhost\r\nContent-Length: two\r\n\r\n{}",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
+    "an unknown coding": b"POST /rest/v1/people HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: z\r\n\r\n",
+    "a header without end": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000,
+    "headers without end": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 50_000,
     "a target without end": b"GET /rest/v1/people?" + b"a" * 200_000,
 }
 
