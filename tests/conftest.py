@@ -6,13 +6,30 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
+import hypothesis
 import pytest
+
+from tests import parallel, skips
+from tests.node import find_supabase_js
 
 # A shell that runs the tests in the background ignores SIGINT in them, and every process they start inherits
 # that: Ctrl-C, which some of them test, would then end nothing.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Examples are the same in every run: a seed must not turn a build red, nor the load of a machine, so nothing
+#: is timed. ``--hypothesis-profile=explore`` looks for new ones, and prints how to see a failure again.
+hypothesis.settings.register_profile(
+    "suite",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile("explore", hypothesis.settings.get_profile("suite"), derandomize=False)
+hypothesis.settings.load_profile("suite")
 
 _PREFIXES = ("SUPABASE_", "REACTIVE_WORKER_", "DEFAULT_AGENT_TYPE", "DEFAULT_POLLING_INTERVAL", "LOG_LEVEL")
 #: Chooses the PostgreSQL that the tests run on.
@@ -26,11 +43,17 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of tests/conformance: which Supabase it runs against, by default the embedded one.
+pytest_cmdline_main = parallel.pytest_cmdline_main
+pytest_configure = skips.pytest_configure
 
-    The variables are the suite's own: it writes, so SUPABASE_URL of some project must not lead it there.
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the suite; those of tests/conformance say which Supabase it runs against.
+
+    By default that is the embedded one. The variables are the suite's own: it writes, so SUPABASE_URL of some
+    project must not lead it there.
     """
+    skips.pytest_addoption(parser)
     group = parser.getgroup("conformance", "the Supabase that tests/conformance runs against")
     for option, text in (
         ("--supabase-url", "URL of a Supabase; without it the embedded one is used"),
@@ -41,6 +64,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ):
         variable = "CONFORMANCE_" + option.removeprefix("--").replace("-", "_").upper()
         group.addoption(option, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")
+
+
+@pytest.fixture(scope="session")
+def supabase_js(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose ``node_modules`` has supabase-js; where that cannot be had, who asks is skipped."""
+    base = tmp_path_factory.getbasetemp()
+    is_one_of_several = "PYTEST_XDIST_WORKER" in os.environ
+    found = find_supabase_js(base.parent if is_one_of_several else base)
+    if found.folder is None:
+        pytest.skip(found.reason)
+    return found.folder
 
 
 @pytest.fixture(autouse=True)

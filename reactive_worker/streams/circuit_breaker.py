@@ -97,12 +97,13 @@ def circuit_breaker(
     >>> from reactive_worker.testing.marbles import Outcome, candidate, event
     >>> rows, events = Subject(), Subject()
     >>> safe = rows.pipe(circuit_breaker(events, failures=1, on_change=lambda key, state: print(key, state)))
-    >>> _ = safe.subscribe(lambda c: print(c.id))
+    >>> subscription = safe.subscribe(lambda c: print(c.id))
     >>> rows.on_next(candidate("a"))
     a
     >>> events.on_next(event("a", outcome=Outcome("failed")))
     digest open
     >>> rows.on_next(candidate("b"))
+    >>> subscription.dispose()
     """
     if failures < 1:
         raise ValueError(f"failures must be at least 1, not {failures!r}")

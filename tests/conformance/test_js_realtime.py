@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -14,14 +15,14 @@ pytestmark = pytest.mark.node
 
 
 @pytest.fixture(scope="module")
-def reports(target: Target, shared_world: World) -> Generator[Reports]:
+def reports(target: Target, shared_world: World, supabase_js: Path) -> Generator[Reports]:
     """What the program said of its cases."""
     target.refill()
     shared_world.changed = True
     if target.embedded is not None:
         # Five seconds on the real server.
         target.embedded.faults.join_refusal_delay = 0.05
-    yield started("realtime.mjs", target)
+    yield started("realtime.mjs", target, supabase_js)
     if target.embedded is not None:
         target.embedded.faults.reset()
 

@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 from reactive_worker.local.gateway import Gateway
-from tests.node import folder_with_supabase_js
 
 pytestmark = pytest.mark.node
-
-
-@pytest.fixture(scope="module")
-def node_folder() -> Path:
-    """A folder whose ``node_modules`` has supabase-js."""
-    return folder_with_supabase_js()
 
 
 def _run(folder: Path, gateway: Gateway) -> list[dict[str, Any]]:
@@ -34,8 +27,8 @@ def _run(folder: Path, gateway: Gateway) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_supabase_js_reads_writes_calls_and_hears(node_folder: Path, local_supabase: Gateway) -> None:
-    steps = _run(node_folder, local_supabase)
+def test_supabase_js_reads_writes_calls_and_hears(supabase_js: Path, local_supabase: Gateway) -> None:
+    steps = _run(supabase_js, local_supabase)
     said = {step["step"]: step for step in steps}
     assert said["insert"] == {"step": "insert", "status": 201, "error": None, "prompt": "first"}
     assert (said["select"]["error"], said["select"]["count"], said["select"]["rows"]) == (None, 1, 1)

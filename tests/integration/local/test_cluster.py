@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -250,13 +250,10 @@ def test_root_may_keep_data_and_programs_where_nobody_else_can_look(
     tmp_path.chmod(0o700)
     assert not binaries.reachable(tmp_path)
     mode = tmp_path.stat().st_mode
-    copies = tmp_path.parent.parent / f"copies-{os.getpid()}"
-    with contextlib.ExitStack() as stack:
-        for parent in copies.parents:
-            if not parent.stat().st_mode & 0o001:
-                stack.callback(parent.chmod, parent.stat().st_mode & 0o777)
-                parent.chmod(0o711)
-        copies.mkdir(mode=0o755)
+    with tempfile.TemporaryDirectory() as folder:
+        # Not below pytest's own folders: every run of pytest that begins on this machine closes those.
+        copies = Path(folder)
+        copies.chmod(0o755)
         monkeypatch.setattr(binaries, "_cache_dir", lambda: copies)
         monkeypatch.setattr(binaries, "reachable", lambda path: path.is_relative_to(copies))
         with Cluster(data_dir=tmp_path / "data") as cluster:

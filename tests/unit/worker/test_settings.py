@@ -30,7 +30,9 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_options_win_over_environment_over_file_over_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("DEFAULT_POLLING_INTERVAL=7\nSUPABASE_URL=http://file\nWORKER_LEASE=44\n")
+    (tmp_path / ".env").write_text(
+        "DEFAULT_POLLING_INTERVAL=7\nSUPABASE_URL=http://file\nREACTIVE_WORKER_LEASE=44\n"
+    )
     monkeypatch.setenv("SUPABASE_URL", "http://environment/")
     monkeypatch.setenv("REACTIVE_WORKER_LEASE", "55")
     settings = Settings.load(lease=66.0)
