@@ -44,7 +44,6 @@ class EventType(StrEnum):
     RETRIED = "task_retried"
     RELEASED = "task_released"
     LOST = "task_lost"
-    CANCEL_REQUESTED = "task_cancel_requested"
     MESSAGE_RECEIVED = "message_received"
     STEER_ACCEPTED = "steer_accepted"
     STEER_APPLIED = "steer_applied"
@@ -336,4 +335,4 @@ class PushHealth:
     since: datetime
     detail: str = ""
     #: How rows are told while it is healthy: ``broadcast``, ``changes`` or ``both``; empty otherwise.
-    way: str = ""
+    mode: str = ""

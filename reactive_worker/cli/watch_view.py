@@ -203,7 +203,7 @@ def _workers(snapshot: Snapshot, rows: int, width: int) -> RenderableType:
         info: dict[str, Any] = worker.get("info") or {}
         push = str(info.get("push") or "-")
         state = "lost" if not worker["alive"] else str(worker["desired_state"])
-        way = f" ({info['push_way']})" if info.get("push_way") and width >= MEDIUM else ""
+        way = f" ({info['push_mode']})" if info.get("push_mode") and width >= MEDIUM else ""
         more = (
             Text(bar(worker["in_progress"], worker["concurrency"], 10), style="blue"),
             age(parse_time(worker["heartbeat_at"], "heartbeat_at"), snapshot.at),

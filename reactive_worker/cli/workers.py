@@ -103,7 +103,7 @@ def _push(console: Console, worker: dict[str, Any]) -> str:
 
     info: dict[str, Any] = worker.get("info") or {}
     state = str(info.get("push") or "-")
-    way = f" ({info['push_way']})" if info.get("push_way") else ""
+    way = f" ({info['push_mode']})" if info.get("push_mode") else ""
     since = f" for {age(parse_time(info['push_since'], 'push_since'))}" if info.get("push_since") else ""
     return console.style({"healthy": "green", "deaf": "red"}.get(state, "yellow"), state + way + since)
 

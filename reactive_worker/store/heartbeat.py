@@ -36,7 +36,7 @@ STALL_NOTICE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseNews:
+class HeartbeatAnswer:
     """What a heartbeat learned; handled in the event loop."""
 
     #: False: the worker is not known any more, all its tasks are others' now.
@@ -71,7 +71,7 @@ class LeaseKeeper:
         Seconds the event loop may be blocked before the lease is let go; 0 = for ever.
     in_flight:
         Called from the thread: the ``(id, attempt)`` of every task held now.
-    on_news:
+    on_answer:
         Called in the event loop with what each heartbeat learned.
     on_stall:
         Called from the thread with the seconds the loop has been stuck, once per stall.
@@ -87,7 +87,7 @@ class LeaseKeeper:
         heartbeat: float,
         stall_limit: float,
         in_flight: Callable[[], Sequence[tuple[str, int]]],
-        on_news: Callable[[LeaseNews], None],
+        on_answer: Callable[[HeartbeatAnswer], None],
         info: Callable[[], Mapping[str, Any]] = dict,
         on_stall: Callable[[float], None] = lambda seconds: None,
     ) -> None:
@@ -99,7 +99,7 @@ class LeaseKeeper:
         self._heartbeat = heartbeat
         self._stall_limit = stall_limit
         self._in_flight = in_flight
-        self._on_news = on_news
+        self._on_answer = on_answer
         self._info = info
         self._on_stall = on_stall
         self._ended = asyncio.Event()
@@ -112,8 +112,6 @@ class LeaseKeeper:
         self._unanswered_since: float | None = None
         self._stalled = False
         self._let_go = False
-        #: Monotonic time of the last heartbeat the database confirmed.
-        self.confirmed_at = 0.0
         #: What ended the thread, if it died.
         self.error: BaseException | None = None
 
@@ -126,13 +124,12 @@ class LeaseKeeper:
         """Start the thread; call it in the event loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self.confirmed_at = time.monotonic()
         # A daemon: a worker that is killed by an exception elsewhere must not hang in its heartbeat.
         self._thread = threading.Thread(target=self._run, name="reactive-worker-lease", daemon=True)
         self._thread.start()
 
     def beat_now(self) -> None:
-        """Ask for a heartbeat at once (the mailbox said there is news)."""
+        """Ask for a heartbeat at once (the mailbox said there is something to ask about)."""
         self._now.set()
 
     async def stop(self) -> None:
@@ -186,9 +183,8 @@ class LeaseKeeper:
             self._refused(answer)
             return retry
         data = cast("dict[str, Any]", answer.json())
-        self.confirmed_at = time.monotonic()
         self._tell(
-            LeaseNews(
+            HeartbeatAnswer(
                 known=bool(data["known"]),
                 cancel=tuple(str(id) for id in data.get("cancel") or ()),
                 lost=tuple(str(id) for id in data.get("lost") or ()),
@@ -238,16 +234,16 @@ class LeaseKeeper:
             )
         return False
 
-    def _tell(self, news: LeaseNews | None) -> None:
+    def _tell(self, answer: HeartbeatAnswer | None) -> None:
         loop = self._loop
         if loop is None or loop.is_closed():
             return
-        loop.call_soon_threadsafe(self._in_loop, news)
+        loop.call_soon_threadsafe(self._in_loop, answer)
 
-    def _in_loop(self, news: LeaseNews | None) -> None:
+    def _in_loop(self, answer: HeartbeatAnswer | None) -> None:
         self._unanswered_since = None
-        if news is not None:
-            self._on_news(news)
+        if answer is not None:
+            self._on_answer(answer)
 
     def _loop_stack(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage] - the only way to see another thread's stack

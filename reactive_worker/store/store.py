@@ -267,7 +267,7 @@ class TodoStore:
         return cast("list[dict[str, Any]]", answer["messages"])
 
     async def touch_probe(self, worker_id: str) -> str:
-        """Write the sonar's probe; returns its `probe_at` as Realtime will render it."""
+        """Write a probe of push into the mailbox; returns its `probe_at` as Realtime will render it."""
         answer = await self.connection.rpc("touch_probe", {"p_worker_id": worker_id})
         return str(answer["probe_at"])
 

@@ -1,4 +1,4 @@
-"""Rows a worker was told of before anybody else can see them.
+"""Visibility: rows a worker was notified of before anybody else can see them.
 
 A hint leaves with the commit record in the write-ahead log, and PostgreSQL makes a transaction visible to
 others just after it has written that record. So a quick hint overtakes: a claim finds no row yet, or the row
@@ -20,7 +20,7 @@ PATIENCE = 1.0
 PAUSES = (0.003, 0.01, 0.03)
 
 
-class Unseen:
+class Visibility:
     """Tells rows that are yet to be seen from those that are gone.
 
     Parameters
@@ -32,9 +32,9 @@ class Unseen:
     -------
     >>> from datetime import UTC, datetime
     >>> told = Candidate("1", "echo", 0, 0, *[datetime.now(UTC)] * 2, source="realtime")
-    >>> Unseen().judge([told], ClaimResult((), ("1",), {"1": None})).gone
+    >>> Visibility().judge([told], ClaimResult((), ("1",), {"1": None})).gone
     ()
-    >>> Unseen().judge([told], ClaimResult((), ("1",), {"1": 1})).gone  # somebody was quicker
+    >>> Visibility().judge([told], ClaimResult((), ("1",), {"1": 1})).gone  # somebody was quicker
     ('1',)
     """
 

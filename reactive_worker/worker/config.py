@@ -15,7 +15,7 @@ from reactive_worker.worker.pipeline import CandidatesHook, EventsHook
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WorkerConfig:
     """Everything a session is made from; fixed for its life."""
 
     id: str

@@ -1,4 +1,4 @@
-"""What this worker holds: every claimed row until its end is stored, handed back or lost."""
+"""What this worker holds (in flight): every claimed row until its end is stored, handed back or lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reactive_worker.models import Todo
 
 
 @dataclass(slots=True)
-class Holding:
+class HeldTask:
     """One claimed row."""
 
     todo: Todo
@@ -17,33 +17,33 @@ class Holding:
     ended: bool = False
 
 
-class Registry:
+class Held:
     """Claimed rows by id. Written in the event loop; `in_flight` may be read from the lease thread."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Holding] = {}
+        self._held: dict[str, HeldTask] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, todo: Todo) -> Holding:
+    def hold(self, todo: Todo) -> HeldTask:
         """A row was claimed."""
-        holding = self._held[todo.id] = Holding(todo)
+        holding = self._held[todo.id] = HeldTask(todo)
         return holding
 
-    def get(self, id: str, attempt: int | None = None) -> Holding | None:
+    def get(self, id: str, attempt: int | None = None) -> HeldTask | None:
         """The holding of `id`, if it is of this attempt."""
         holding = self._held.get(id)
         if holding is None or (attempt is not None and holding.todo.attempt != attempt):
             return None
         return holding
 
-    def drop(self, id: str, attempt: int | None = None) -> Holding | None:
+    def drop(self, id: str, attempt: int | None = None) -> HeldTask | None:
         """The row's end is stored, or it is not ours any more."""
         holding = self.get(id, attempt)
         return None if holding is None else self._held.pop(id)
 
-    def running(self) -> list[Holding]:
+    def running(self) -> list[HeldTask]:
         """Rows whose executor has not ended yet."""
         return [holding for holding in self._held.values() if not holding.ended]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from reactive_worker.errors import ReactiveWorkerError
-from reactive_worker.store.heartbeat import LeaseNews
+from reactive_worker.store.heartbeat import HeartbeatAnswer
 from reactive_worker.store.store import TodoStore
 
 logger = logging.getLogger(__name__)
@@ -37,13 +37,13 @@ class Signals:
         self._at = at
         self._beat_now()
 
-    def answered(self, news: LeaseNews) -> None:
+    def answered(self, answer: HeartbeatAnswer) -> None:
         """A heartbeat was answered: did it see what was heard?"""
         if self._at is None:
             return
-        if news.signal_at is not None and news.signal_at >= self._at:
+        if answer.signal_at is not None and answer.signal_at >= self._at:
             self._at = None
-        elif news.now is None or news.now - self._at < SIGNAL_PATIENCE:
+        elif answer.now is None or answer.now - self._at < SIGNAL_PATIENCE:
             asyncio.get_running_loop().call_later(SIGNAL_PAUSE, self._beat_now)
 
 
@@ -61,14 +61,14 @@ class NextDeath:
         self._expected: datetime | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def answered(self, news: LeaseNews) -> None:
+    def answered(self, answer: HeartbeatAnswer) -> None:
         """A heartbeat was answered: whose lease ends next?"""
-        if news.next_lease_end is None or news.now is None or news.next_lease_end == self._expected:
+        if answer.next_lease_end is None or answer.now is None or answer.next_lease_end == self._expected:
             return
         self.stop()
-        self._expected = news.next_lease_end
+        self._expected = answer.next_lease_end
         # Spread, so that a fleet does not sweep in one instant; at least a moment, if it is overdue already.
-        left = max((news.next_lease_end - news.now).total_seconds(), 0.3) + random.uniform(0.05, 0.3)
+        left = max((answer.next_lease_end - answer.now).total_seconds(), 0.3) + random.uniform(0.05, 0.3)
         self._timer = asyncio.get_running_loop().call_later(left, self._ended)
 
     def stop(self) -> None:

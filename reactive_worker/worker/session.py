@@ -25,18 +25,18 @@ from reactive_worker.models import (
     SweepResult,
     TodoEvent,
 )
-from reactive_worker.store.heartbeat import LeaseKeeper, LeaseNews
+from reactive_worker.store.heartbeat import HeartbeatAnswer, LeaseKeeper
 from reactive_worker.store.objects import ObjectStore
 from reactive_worker.store.push.channel import PushChannel
 from reactive_worker.store.store import TodoStore
 from reactive_worker.store.translate import is_retryable
-from reactive_worker.worker.claiming import PAUSES, Unseen
-from reactive_worker.worker.config import Plan
+from reactive_worker.worker.claiming import PAUSES, Visibility
+from reactive_worker.worker.config import WorkerConfig
 from reactive_worker.worker.delivery import Delivery
-from reactive_worker.worker.held import Registry
+from reactive_worker.worker.held import Held
 from reactive_worker.worker.lease import NextDeath, Signals, Strays
 from reactive_worker.worker.pipeline import SWEEP_LIMIT, Clock, Pipeline
-from reactive_worker.worker.shutdown import Ending
+from reactive_worker.worker.shutdown import Shutdown
 from reactive_worker.worker.spool import Spool
 from reactive_worker.worker.steering import SteeringFeed
 
@@ -51,7 +51,7 @@ class Session:
 
     Parameters
     ----------
-    plan:
+    config:
         What to run and how.
     store:
         Where rows and events are.
@@ -63,17 +63,17 @@ class Session:
 
     def __init__(
         self,
-        plan: Plan,
+        config: WorkerConfig,
         store: TodoStore,
         on_event: Callable[[TodoEvent], None],
         on_health: Callable[[PushHealth], None],
     ) -> None:
-        self.plan = plan
-        self.registry = Registry()
+        self.config = config
+        self.held = Held()
         self._store = store
         self._on_event = on_event
         self._on_health = on_health
-        settings = plan.settings
+        settings = config.settings
         self._objects = ObjectStore(store.connection)
         self._artifacts = (
             Artifacts(
@@ -86,29 +86,29 @@ class Session:
             else None
         )
         spool = Spool(settings.spool) if settings.spool else None
-        self._delivery = Delivery(store, plan.id, spool, self._artifacts)
+        self._delivery = Delivery(store, config.id, spool, self._artifacts)
         self._clock = Clock()
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._claims = 0
-        self._unseen = Unseen()
+        self._visibility = Visibility()
         self._registering: asyncio.Task[None] | None = None
         self._runner = self._make_runner()
-        self._steering = SteeringFeed(store, plan.id, self._runner.find)
+        self._steering = SteeringFeed(store, config.id, self._runner.find)
         self.pipeline = self._make_pipeline()
         self._signals = Signals(lambda: self._lease.beat_now())
         self._next_death = NextDeath(lambda: self.pipeline.kicks.on_next(None))
-        self._strays = Strays(store, plan.id, lambda id, attempt: self.registry.get(id, attempt) is not None)
-        self._ending = Ending(
+        self._strays = Strays(store, config.id, lambda id, attempt: self.held.get(id, attempt) is not None)
+        self._shutdown = Shutdown(
             settings,
             self.pipeline,
             self._runner,
-            self.registry,
+            self.held,
             self._delivery,
             self._strays,
             # A claim under way may still bring rows: its answer must find somebody to run or return them.
-            is_idle=lambda: not self.registry and not self._claims,
+            is_idle=lambda: not self.held and not self._claims,
         )
         self._push = self._make_push()
         self._lease = self._make_lease()
@@ -126,7 +126,7 @@ class Session:
     def stop(self) -> None:
         """Stop claiming and drain; a second call ends now."""
         if self._stopping.is_set():
-            self._ending.hurry()
+            self._shutdown.hurry()
         self._stopping.set()
 
     async def prepare(self) -> None:
@@ -140,17 +140,17 @@ class Session:
 
     async def register(self) -> None:
         """Make this worker known; raises what the store raises."""
-        plan = self.plan
+        config = self.config
         answer = await self._store.register(
-            plan.id,
-            name=plan.name,
-            agent_types=sorted(plan.executors),
-            concurrency=plan.settings.concurrency,
-            lease=plan.settings.lease,
+            config.id,
+            name=config.name,
+            agent_types=sorted(config.executors),
+            concurrency=config.settings.concurrency,
+            lease=config.settings.lease,
             info=self._info(),
         )
-        types = ", ".join(sorted(plan.executors))
-        logger.info("worker %s is registered for %s at %s", plan.name, types, plan.settings.url)
+        types = ", ".join(sorted(config.executors))
+        logger.info("worker %s is registered for %s at %s", config.name, types, config.settings.url)
         self._obey(str(answer.get("desired_state") or "running"))
 
     async def run(self, on_ready: Callable[[], None]) -> BaseException | None:
@@ -163,7 +163,7 @@ class Session:
             return await self._watch()
         finally:
             try:
-                await self._ending.run()
+                await self._shutdown.run()
             finally:
                 await self._push.stop()
                 await self._lease.stop()
@@ -173,13 +173,13 @@ class Session:
     # -- parts -----------------------------------------------------------------------------------------------
 
     def _make_runner(self) -> Runner:
-        settings = self.plan.settings
+        settings = self.config.settings
         return Runner(
-            lambda agent_type: self.plan.executors[agent_type],
+            lambda agent_type: self.config.executors[agent_type],
             default_timeout=settings.default_timeout or None,
             cancel_grace=settings.cancel_grace,
             load_events=self._store.all_events,
-            context_factory=self.plan.context_factory or TodoRequestContext,
+            context_factory=self.config.context_factory or TodoRequestContext,
             gate=self._wait_for_room,
             sign=FileSigner(self._objects, settings.artifacts_bucket, url_life=settings.artifact_url_life),
             # What leaves the row may be larger than what stays.
@@ -187,13 +187,13 @@ class Session:
         )
 
     def _make_pipeline(self) -> Pipeline:
-        plan, settings = self.plan, self.plan.settings
-        types = sorted(plan.executors)
+        config, settings = self.config, self.config.settings
+        types = sorted(config.executors)
         # A fair order can only be as fair as what a sweep shows it.
-        fair_by = plan.order.sweep_by if isinstance(plan.order, streams.FairOrder) else None
+        fair_by = config.order.sweep_by if isinstance(config.order, streams.FairOrder) else None
         pipeline = Pipeline(
             agent_types=types,
-            sweep=lambda wanted: self._store.sweep(plan.id, wanted, SWEEP_LIMIT, fair_by),
+            sweep=lambda wanted: self._store.sweep(config.id, wanted, SWEEP_LIMIT, fair_by),
             claim=self._claim,
             run=lambda todo: to_observable(self._runner, todo),
             store=self._delivery.store_batch,
@@ -203,11 +203,11 @@ class Session:
             polling_interval=settings.polling_interval,
             sweep_interval=settings.sweep_interval,
             concurrency=settings.concurrency,
-            per_type=plan.per_type,
-            candidates=plan.candidates,
-            events=plan.events,
-            key=plan.priority_key,
-            order=plan.order,
+            per_type=config.per_type,
+            candidates=config.candidates,
+            events=config.events,
+            key=config.priority_key,
+            order=config.order,
             on_swept=self._swept,
             on_stored=self._stored,
             on_lost=self._lost,
@@ -218,15 +218,15 @@ class Session:
         return pipeline
 
     def _make_push(self) -> PushChannel:
-        plan, settings, pipeline = self.plan, self.plan.settings, self.pipeline
+        config, settings, pipeline = self.config, self.config.settings, self.pipeline
         return PushChannel(
             settings.url,
             self._store.connection.credentials,
-            plan.id,
-            sorted(plan.executors),
+            config.id,
+            sorted(config.executors),
             mode=settings.push,
             sent=self._store.push_ways,
-            touch=lambda: self._store.touch_probe(plan.id),
+            touch=lambda: self._store.touch_probe(config.id),
             probe_interval=settings.probe_interval,
             on_row=pipeline.records.on_next,
             on_time=self._clock.at_least,
@@ -236,16 +236,16 @@ class Session:
         )
 
     def _make_lease(self) -> LeaseKeeper:
-        settings = self.plan.settings
+        settings = self.config.settings
         return LeaseKeeper(
             settings.url,
             self._store.connection.credentials,
-            self.plan.id,
+            self.config.id,
             lease=settings.lease,
             heartbeat=settings.heartbeat_interval,
             stall_limit=settings.stall_limit,
-            in_flight=self.registry.in_flight,
-            on_news=self._heard,
+            in_flight=self.held.in_flight,
+            on_answer=self._heard,
             info=self._info,
         )
 
@@ -263,9 +263,9 @@ class Session:
         return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "running": len(self.registry),
+            "running": len(self.held),
             "push": health.state.value,
-            "push_way": health.way,
+            "push_mode": health.mode,
             "push_since": health.since.isoformat(),
             "push_detail": health.detail,
         }
@@ -294,7 +294,7 @@ class Session:
         try:
             result = await self._claim_what_is_seen(offered, want)
             for todo in result.claimed:
-                self.registry.hold(todo)
+                self.held.hold(todo)
             # What was said to a run that was lost is for the next one.
             self._steering.fetch([(todo.id, todo.attempt) for todo in result.claimed if todo.attempt > 1])
         except WorkerExpiredError:
@@ -303,7 +303,7 @@ class Session:
             raise
         finally:
             self._claims -= 1
-            self._ending.look()
+            self._shutdown.look()
         while self._store.unreadable:
             row, error = self._store.unreadable.pop()
             logger.error("a claimed row cannot be read and is failed (id %r): %s", row.get("id"), error)
@@ -319,15 +319,15 @@ class Session:
         ids = [candidate.id for candidate in offered]
         pauses = list(PAUSES)
         while True:
-            answer = await self._store.claim(self.plan.id, ids, want)
-            result = self._unseen.judge(offered, answer)
+            answer = await self._store.claim(self.config.id, ids, want)
+            result = self._visibility.judge(offered, answer)
             if result.claimed or result.gone == answer.gone or not pauses:
                 return result
             # Nothing to run, and a hint that overtook its row: a moment later it is there.
             await asyncio.sleep(pauses.pop(0))
 
     def _first_seq(self, event: TodoEvent) -> int:
-        holding = self.registry.get(event.todolist_id, event.attempt)
+        holding = self.held.get(event.todolist_id, event.attempt)
         # Lost meanwhile: the number does not matter, the fence refuses the event.
         return 1 if holding is None else holding.todo.seq + 1
 
@@ -338,7 +338,7 @@ class Session:
 
     def _noted(self, event: TodoEvent) -> None:
         if event.outcome is not None:
-            holding = self.registry.get(event.todolist_id, event.attempt)
+            holding = self.held.get(event.todolist_id, event.attempt)
             if holding is not None:
                 holding.ended = True
         self._on_event(event)
@@ -346,20 +346,20 @@ class Session:
     def _stored(self, batch: streams.StoredBatch) -> None:
         for event in batch.events:
             if event.outcome is not None:
-                self.registry.drop(event.todolist_id, event.attempt)
+                self.held.drop(event.todolist_id, event.attempt)
                 if event.outcome.kind == "retry":
                     # The row is due again soon: the sweep finds out when.
                     self.pipeline.kicks.on_next(None)
-        self._ending.look()
+        self._shutdown.look()
 
     def _lost(self, ids: Collection[str]) -> None:
         self._stop_lost(ids)
         for id in ids:
-            self.registry.drop(id)
-        self._ending.look()
+            self.held.drop(id)
+        self._shutdown.look()
 
     def _stop_lost(self, ids: Collection[str]) -> None:
-        for todo in self.registry.lose(ids):
+        for todo in self.held.lose(ids):
             run = self._runner.find(todo.id, todo.attempt)
             if run is not None:
                 run.lose()
@@ -382,30 +382,30 @@ class Session:
 
     # -- the lease -------------------------------------------------------------------------------------------
 
-    def _heard(self, news: LeaseNews) -> None:
-        if not news.known:
+    def _heard(self, answer: HeartbeatAnswer) -> None:
+        if not answer.known:
             self._register_again("this worker's lease had run out")
             return
-        self._signals.answered(news)
-        for id in news.cancel:
+        self._signals.answered(answer)
+        for id in answer.cancel:
             run = self._runner.find(id)
             if run is not None:
                 run.cancel("cancelled by request")
-        held = [self.registry.get(id) for id in news.steer]
+        held = [self.held.get(id) for id in answer.steer]
         self._steering.fetch([(each.todo.id, each.todo.attempt) for each in held if each is not None])
         # Ended runs are left alone: their end was stored after the heartbeat was sampled.
-        self._stop_lost(news.lost)
-        self._ending.look()
+        self._stop_lost(answer.lost)
+        self._shutdown.look()
         # A claim under way may be about to tell us of them; what went to the spool is not ours to give away.
         if not self._claims and not self._delivery.has_given_up:
-            self._strays.answered(news.stray)
-        self._next_death.answered(news)
-        self._obey(news.desired_state)
+            self._strays.answered(answer.stray)
+        self._next_death.answered(answer)
+        self._obey(answer.desired_state)
 
     def _register_again(self, why: str) -> None:
         if self._registering is not None and not self._registering.done():
             return
-        ids = [id for id, _ in self.registry.in_flight()]
+        ids = [id for id, _ in self.held.in_flight()]
         logger.warning("%s: %d task(s) went to other workers; registering again", why, len(ids))
         self._lost(ids)
         self._registering = asyncio.create_task(self._register_until_known())
@@ -442,12 +442,12 @@ class Session:
             self._registering.cancel()
         if self._delivery.has_given_up:
             # Unregistering hands back what this worker holds, finished tasks in the spool included.
-            logger.warning("not unregistering: ended tasks wait in %s", self.plan.settings.spool)
+            logger.warning("not unregistering: ended tasks wait in %s", self.config.settings.spool)
             return
         try:
             async with asyncio.timeout(5):
-                await self._store.unregister(self.plan.id)
+                await self._store.unregister(self.config.id)
         except (ReactiveWorkerError, TimeoutError) as error:
             logger.warning("could not unregister, the lease will run out instead: %s", error)
         else:
-            logger.info("worker %s has left", self.plan.name)
+            logger.info("worker %s has left", self.config.name)

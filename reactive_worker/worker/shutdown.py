@@ -10,7 +10,7 @@ from typing import TypeVar
 from reactive_worker.execution.runner import Runner
 from reactive_worker.settings import Settings
 from reactive_worker.worker.delivery import Delivery
-from reactive_worker.worker.held import Registry
+from reactive_worker.worker.held import Held
 from reactive_worker.worker.lease import Strays
 from reactive_worker.worker.pipeline import Pipeline
 
@@ -24,14 +24,14 @@ LAST_SECOND = 1.0
 T = TypeVar("T")
 
 
-class Ending:
+class Shutdown:
     """The shutdown of one session, in patience and in haste.
 
     Parameters
     ----------
     settings:
         `drain_timeout` and `cancel_grace`, in seconds.
-    pipeline, runner, registry, delivery, strays:
+    pipeline, runner, held, delivery, strays:
         The session's parts.
     is_idle:
         Whether nothing is held and no claim is under way; asked whenever `look` is called.
@@ -42,7 +42,7 @@ class Ending:
         settings: Settings,
         pipeline: Pipeline,
         runner: Runner,
-        registry: Registry,
+        held: Held,
         delivery: Delivery,
         strays: Strays,
         is_idle: Callable[[], bool],
@@ -50,7 +50,7 @@ class Ending:
         self._settings = settings
         self._pipeline = pipeline
         self._runner = runner
-        self._registry = registry
+        self._registry = held
         self._delivery = delivery
         self._strays = strays
         self._is_idle = is_idle

@@ -25,7 +25,7 @@ from reactive_worker.models import Candidate, PushHealth, PushState, Todo, TodoE
 from reactive_worker.settings import Settings
 from reactive_worker.store.connection import Connection
 from reactive_worker.store.store import SCHEMA_VERSION, TodoStore
-from reactive_worker.worker.config import Plan
+from reactive_worker.worker.config import WorkerConfig
 from reactive_worker.worker.pipeline import CandidatesHook, EventsHook
 from reactive_worker.worker.session import Session
 
@@ -102,7 +102,7 @@ class ReactiveWorker:
         #: This worker's id in the table `workers`; new for each process.
         self.id = str(uuid.uuid4())
         self.name = self.settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
-        self._plan = Plan(
+        self._config = WorkerConfig(
             id=self.id,
             name=self.name,
             settings=self.settings,
@@ -155,7 +155,7 @@ class ReactiveWorker:
     @property
     def running(self) -> list[Todo]:
         """Tasks whose executor is at work now."""
-        return [] if self._session is None else [held.todo for held in self._session.registry.running()]
+        return [] if self._session is None else [held.todo for held in self._session.held.running()]
 
     async def ready(self) -> None:
         """Wait until the worker is registered and its stream runs."""
@@ -191,7 +191,7 @@ class ReactiveWorker:
     async def _live(self, store: TodoStore) -> BaseException | None:
         await _check_schema(store)
         session = self._session = Session(
-            self._plan, store, self._events.on_next, self._health_changes.on_next
+            self._config, store, self._events.on_next, self._health_changes.on_next
         )
         session.pipeline.settled.subscribe(self._started.on_next)
         session.pipeline.finished.subscribe(self._finished.on_next)

@@ -100,8 +100,8 @@ async def longest_wait(db: str) -> float:
 
 
 def impatient(worker: Any, seconds: float = 1.0) -> None:
-    """A sonar that waits for its echo no longer than this."""
-    worker._session._push._sonar._echo_timeout = seconds
+    """A probe that waits for its echo no longer than this."""
+    worker._session._push._probe._echo_timeout = seconds
 
 
 @dataclass(frozen=True)

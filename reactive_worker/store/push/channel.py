@@ -1,4 +1,4 @@
-"""A worker's push: the ways it hears by, what it hears, and the sonar that proves it."""
+"""A worker's push notifications: the modes they come by, what they say, and the probe that proves them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reactive_worker.store.push.broadcast import MOST_TOPICS, BroadcastLink
 from reactive_worker.store.push.changes import Binding, Change, Link, RealtimeLink
 from reactive_worker.store.push.hints import hinted_rows, topics
 from reactive_worker.store.push.mode import BROADCAST, FIXED, ONLY_BROADCAST, Choice, choose
-from reactive_worker.store.push.probe import Sonar
+from reactive_worker.store.push.probe import Probe
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,11 @@ class PushChannel:
     url, key, worker_id, agent_types:
         Whose channel this is.
     mode:
-        ``changes``, ``broadcast``, ``both``, or ``auto``: see `store.ways.choose`.
+        ``changes``, ``broadcast``, ``both``, or ``auto``: see `store.push.mode.choose`.
     sent:
         Asks whether the database sends broadcasts, and if not, why.
     touch:
-        Writes the sonar's probe.
+        Writes the probe.
     probe_interval:
         Seconds between probes.
     on_row:
@@ -124,7 +124,7 @@ class PushChannel:
         self._ask_at = 0.0
         self._stirred = asyncio.Event()
         self._health = PushHealth(PushState.CONNECTING, datetime.now(UTC), "not started")
-        self._sonar = Sonar(lambda: tuple(self._links.values()), touch, interval=probe_interval)
+        self._probe = Probe(lambda: tuple(self._links.values()), touch, interval=probe_interval)
         self._tasks: list[asyncio.Task[None]] = []
         if len(agent_types) >= MOST_TOPICS:
             if mode in ("broadcast", "both"):
@@ -136,7 +136,7 @@ class PushChannel:
 
     @property
     def health(self) -> PushHealth:
-        """The state now, since when, why, and by which way."""
+        """The state now, since when, why, and by which mode."""
         return self._health
 
     @property
@@ -148,7 +148,7 @@ class PushChannel:
         """Begin to connect; returns at once."""
         self._tasks = [
             asyncio.create_task(self._steer(), name="push"),
-            asyncio.create_task(self._sonar.run(), name="sonar"),
+            asyncio.create_task(self._probe.run(), name="probe"),
         ]
 
     async def stop(self) -> None:
@@ -171,19 +171,19 @@ class PushChannel:
             excused = unnamed is not None and candidate.created_at <= unnamed
             if overdue and not excused and candidate.attempt == 0 and candidate.id not in self._heard:
                 logger.info("a sweep found task %s, which push has not told: probing", candidate.id)
-                self._sonar.doubt()
+                self._probe.doubt()
                 return
 
-    # -- the ways --------------------------------------------------------------------------------------------
+    # -- the modes -------------------------------------------------------------------------------------------
 
     async def _steer(self) -> None:
-        """Keep the links of the chosen ways running; ends only when one of them died, which none ever may."""
+        """Keep the links of the chosen modes running; ends only when one died, which none ever may."""
         while True:
             self._stirred.clear()
             if self._mode == "auto":
                 await self._choose()
             elif not self._links and self._choice is not None:
-                await self._keep(self._choice.ways)
+                await self._keep(self._choice.modes)
             for link in self._links.values():
                 if link.task is not None and link.task.done():
                     link.task.result()
@@ -206,7 +206,7 @@ class PushChannel:
             now=datetime.now(UTC),
             why=self._choice.why if self._choice is not None else "",
         )
-        await self._keep(choice.ways)
+        await self._keep(choice.modes)
         if choice != self._choice:
             self._report(choice, first=self._choice is None)
             self._choice = choice
@@ -226,26 +226,26 @@ class PushChannel:
     def _report(self, choice: Choice, *, first: bool) -> None:
         if choice == ONLY_BROADCAST:
             logger.info("push goes by broadcast%s", "" if first else " again")
-        elif BROADCAST in choice.ways:
+        elif BROADCAST in choice.modes:
             logger.warning("push goes by changes too until broadcast works: %s", choice.why)
         else:
             logger.info("push goes by changes: %s", choice.why)
 
-    async def _keep(self, ways: Collection[str]) -> None:
-        for way in ways:
-            if way not in self._links:
-                link = self._links[way] = self._open(way)
+    async def _keep(self, modes: Collection[str]) -> None:
+        for mode in modes:
+            if mode not in self._links:
+                link = self._links[mode] = self._open(mode)
                 await link.start()
-        for way in set(self._links) - set(ways):
-            await self._links[way].stop()
-            del self._links[way]
+        for mode in set(self._links) - set(modes):
+            await self._links[mode].stop()
+            del self._links[mode]
 
-    def _open(self, way: str) -> Link:
+    def _open(self, mode: str) -> Link:
         def on_health(health: PushHealth) -> None:
             self._assess()
             self._stirred.set()
 
-        if way == BROADCAST:
+        if mode == BROADCAST:
             link: Link = BroadcastLink(
                 self._url,
                 self._key,
@@ -267,26 +267,26 @@ class PushChannel:
         return link
 
     def _assess(self) -> None:
-        """Push is as healthy as the healthiest way there is."""
+        """Push is as healthy as the healthiest mode there is."""
         found = {
             state: [w for w, link in self._links.items() if link.health.state is state] for state in PushState
         }
         state = next((s for s in (PushState.HEALTHY, PushState.DEAF) if found[s]), PushState.CONNECTING)
-        ways = found[state]
-        detail = self._links[ways[0]].health.detail if ways else ""
+        modes = found[state]
+        detail = self._links[modes[0]].health.detail if modes else ""
         if self._choice is not None and self._choice.why:
             detail = f"{detail}; not by broadcast alone: {self._choice.why}"
-        way = "" if state is not PushState.HEALTHY else ways[0] if len(ways) == 1 else "both"
+        mode = "" if state is not PushState.HEALTHY else modes[0] if len(modes) == 1 else "both"
         changed = state is not self._health.state
         since = datetime.now(UTC) if changed else self._health.since
-        self._health = PushHealth(state, since, detail, way)
+        self._health = PushHealth(state, since, detail, mode)
         if changed:
             self._on_health(self._health)
 
     # -- what is heard ---------------------------------------------------------------------------------------
 
     def _ready(self) -> None:
-        self._sonar.ready()
+        self._probe.ready()
         self._on_ready()
 
     def _change(self, link: Link, change: Change) -> None:
@@ -315,9 +315,9 @@ class PushChannel:
         self._on_row(record)
 
     def _touched(self, link: Link, record: Mapping[str, Any]) -> None:
-        self._sonar.echo(link, record.get("probe_at"))
+        self._probe.echo(link, record.get("probe_at"))
         signal_at = record.get("signal_at")
-        # Each way writes times in its own manner.
+        # Each mode writes times in its own manner.
         signalled = None if signal_at is None else parse_time(signal_at, "signal_at")
         mailbox = (signalled, record.get("desired_state"))
         if mailbox != self._mailbox:

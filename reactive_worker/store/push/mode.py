@@ -1,4 +1,4 @@
-"""Which ways push goes when it is left to us: broadcast where that works, changes where it does not. Pure."""
+"""By which modes push comes when it is left to us: broadcast where that works, else changes. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ STANDBY_AFTER = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The ways to keep open, and why not broadcast alone."""
+    """The modes to keep open, and why not broadcast alone."""
 
-    ways: frozenset[str]
+    modes: frozenset[str]
     why: str = ""
 
 
@@ -59,7 +59,7 @@ def choose(
     >>> from datetime import UTC
     >>> now = datetime.now(UTC)
     >>> choose(sent=False, reason="no realtime.send", health=None, refusal="", now=now)
-    Choice(ways=frozenset({'changes'}), why='no realtime.send')
+    Choice(modes=frozenset({'changes'}), why='no realtime.send')
     """
     if not sent:
         return Choice(frozenset({CHANGES}), reason)

@@ -1,4 +1,4 @@
-"""The sonar: the worker writes a probe and must hear it back the way it hears new rows.
+"""A probe of push: the worker writes a probe and must hear it back the way it hears new rows.
 
 A socket can look alive while nothing arrives through it (a dropped publication, a dead poller, a rate limit:
 the real server tells nobody). Only an echo proves that push works. One probe goes all the ways there are, and
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 ECHO_TIMEOUT = 10.0
 
 
-class Sonar:
+class Probe:
     """Probes push each `interval` seconds, and sooner when in doubt.
 
     Parameters
@@ -93,7 +93,7 @@ class Sonar:
             self._sent = parse_time(await self._touch(), "probe_at")
         except ReactiveWorkerError as error:
             # The database is away: that says nothing about push. The next probe comes by itself.
-            logger.debug("sonar: the probe could not be written: %s", error)
+            logger.debug("the probe could not be written: %s", error)
             return
         # Not one after the other: the quick way shall not wait for the verdict on the slow one.
         await asyncio.gather(*(self._judge(link, subscriptions[link]) for link in links))

@@ -35,7 +35,7 @@ async def test_it_does_the_whole_main_job(local_supabase: Any, push: str) -> Non
             local_supabase, executors={"test": Echo(), "asks": Ask()}, settings=settings
         ) as worker,
     ):
-        # The sonar came back: the mailbox is written, and heard, with this token.
+        # The probe came back: the mailbox is written, and heard, with this token.
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
         # Claim, run, events, result.
         done = await client.submit_task("test", "hello world")

@@ -53,7 +53,7 @@ async def test_push_alone_starts_every_row(local_supabase: Any, push: str) -> No
     client = await acreate_client(local_supabase.api_url, local_supabase.service_role_key)
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
-        assert worker.health.way == push
+        assert worker.health.mode == push
         for n in range(200):
             await client.table("todolist").insert({"agent_type": "test", "prompt": f"row {n}"}).execute()
         await client.postgrest.aclose()
@@ -68,7 +68,7 @@ async def test_while_realtime_is_deaf_the_sweep_finds_every_row_and_push_resumes
 ) -> None:
     settings = {"polling_interval": 1.0, "sweep_interval": 3600.0, "probe_interval": 0.5, "push": push}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
-        worker._session._push._sonar._echo_timeout = 0.5  # type: ignore[union-attr] - a short patience for the test
+        worker._session._push._probe._echo_timeout = 0.5  # type: ignore[union-attr] - a short patience for the test
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
         deafen(local_supabase.faults, True)
         await eventually(lambda: worker.health.state is not PushState.HEALTHY)

@@ -31,7 +31,7 @@ async def done(supabase: Any, wanted: int) -> bool:
 
 
 def healthy(worker: Any, way: str) -> bool:
-    return (worker.health.state, worker.health.way) == (PushState.HEALTHY, way)
+    return (worker.health.state, worker.health.mode) == (PushState.HEALTHY, way)
 
 
 def as_admin(database: Database, statement: str) -> None:
@@ -47,7 +47,7 @@ async def test_auto_goes_by_broadcast_falls_back_while_it_is_silent_and_returns(
     settings = {**QUIET, "probe_interval": 1.0, "lease": 60.0, "heartbeat": 30.0}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         assert worker._session is not None
-        worker._session._push._sonar._echo_timeout = 1.0
+        worker._session._push._probe._echo_timeout = 1.0
         await eventually(lambda: healthy(worker, "broadcast"))
         # More than a hint names: the rest is found by the sweep it asks for.
         await insert(local_supabase.db_url, [f"bulk {n}" for n in range(150)])
@@ -90,7 +90,7 @@ async def test_a_hint_that_overtakes_its_row_is_not_forgotten(
             )
             id, agent_type, at = await cursor.fetchone() or ("", "", None)
             session.pipeline.records.on_next({"id": id, "agent_type": agent_type, "created_at": at})
-            await eventually(lambda: session._unseen._since)
+            await eventually(lambda: session._visibility._since)
         await eventually(lambda: done(local_supabase, 1))
 
 
@@ -152,7 +152,7 @@ async def test_a_database_without_realtime_send_is_heard_by_changes(
             return info if info["push"] == "healthy" else None
 
         info = await eventually(listed)
-        assert info["push_way"] == "changes"
+        assert info["push_mode"] == "changes"
         assert "realtime.send" in info["push_detail"]
 
 

@@ -44,7 +44,7 @@ WORKER = {
     "in_progress": 2,
     "concurrency": 10,
     "heartbeat_at": (NOW - timedelta(seconds=4)).isoformat(),
-    "info": {"push": "deaf", "push_way": "changes"},
+    "info": {"push": "deaf", "push_mode": "changes"},
 }
 LOST = {**WORKER, "id": "w2", "name": "host-2", "alive": False, "in_progress": 0}
 
@@ -118,7 +118,7 @@ def test_where_there_is_room_nothing_but_the_last_column_is_cut() -> None:
         **WORKER,
         "in_progress": 500,
         "concurrency": 500,
-        "info": {"push": "healthy", "push_way": "broadcast"},
+        "info": {"push": "healthy", "push_mode": "broadcast"},
     }
     for width in (100, 131, 132, 140, 200):
         picture = text(replace(SNAPSHOT, workers=[busy, {**LOST, "desired_state": "draining"}]), width, 36)

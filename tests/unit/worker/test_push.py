@@ -16,7 +16,7 @@ from reactive_worker.errors import ConfigurationError, UnreachableError
 from reactive_worker.models import Candidate, PushHealth, PushState, SweepResult
 from reactive_worker.store.push import channel as push
 from reactive_worker.store.push import hints
-from reactive_worker.store.push import mode as ways
+from reactive_worker.store.push import mode as modes
 from reactive_worker.store.push.changes import Link
 from reactive_worker.testing.workers import eventually
 
@@ -25,7 +25,7 @@ ROW = {"id": "7d0c3f6e-0000-4000-8000-000000000001", "priority": 3, "attempt": 1
 
 
 def test_the_examples_are_true() -> None:
-    for module in (hints, ways):
+    for module in (hints, modes):
         assert doctest.testmod(module).failed == 0
 
 
@@ -58,9 +58,9 @@ def test_an_odd_agent_type_has_a_short_topic_of_plain_characters(agent_type: str
 # -- which way -----------------------------------------------------------------------------------------------
 
 
-def decide(state: PushState = PushState.CONNECTING, seconds: float = 0.0, **given: Any) -> ways.Choice:
+def decide(state: PushState = PushState.CONNECTING, seconds: float = 0.0, **given: Any) -> modes.Choice:
     health = PushHealth(state, NOW - timedelta(seconds=seconds), "so it is")
-    return ways.choose(**{"sent": True, "reason": "", "health": health, "refusal": "", "now": NOW, **given})
+    return modes.choose(**{"sent": True, "reason": "", "health": health, "refusal": "", "now": NOW, **given})
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def decide(state: PushState = PushState.CONNECTING, seconds: float = 0.0, **give
     ],
 )
 def test_changes_are_opened_beside_broadcast_only_while_it_is_not_proven(
-    choice: ways.Choice, both: bool, words: str
+    choice: modes.Choice, both: bool, words: str
 ) -> None:
-    assert choice.ways == ({"broadcast", "changes"} if both else {"broadcast"})
+    assert choice.modes == ({"broadcast", "changes"} if both else {"broadcast"})
     assert words in choice.why
     assert bool(choice.why) == both
 
@@ -141,7 +141,7 @@ class Bench:
             on_ready=self.count,
             on_health=lambda health: self.states.append(health.state),
         )
-        self.push._sonar._echo_timeout = 0.02
+        self.push._probe._echo_timeout = 0.02
 
     def count(self) -> None:
         self.sweeps += 1
@@ -164,7 +164,7 @@ class Bench:
         return {way for way, links in self.links.items() if any(not link.stopped for link in links)}
 
     async def becomes(self, state: PushState, way: str = "") -> None:
-        await eventually(lambda: (self.push.health.state, self.push.health.way) == (state, way), timeout=5)
+        await eventually(lambda: (self.push.health.state, self.push.health.mode) == (state, way), timeout=5)
 
 
 @asynccontextmanager
@@ -224,7 +224,7 @@ async def test_auto_takes_broadcast_falls_back_and_comes_back(
         assert it.open() == {"broadcast"}
         # Silence, as after a restart of the database: nobody says so, a probe finds out.
         it.echoing = {"changes"}
-        it.push._sonar.doubt()
+        it.push._probe.doubt()
         await eventually(lambda: it.open() == {"broadcast", "changes"})
         it.link("changes").join()
         await it.becomes(PushState.HEALTHY, "changes")
@@ -298,7 +298,7 @@ async def test_a_hint_becomes_rows_and_more_of_them_a_sweep_without_doubt(
         later = made + timedelta(seconds=30)
         it.push.compare(SweepResult((other,), None, 0, later))
         await asyncio.sleep(0)
-        assert not it.push._sonar._wanted.is_set()
+        assert not it.push._probe._wanted.is_set()
         # Another one, made later, was told by nobody.
         untold = Candidate.from_row({**row, "id": ROW["id"][:-1] + "3", "created_at": later.isoformat()})
         it.push.compare(SweepResult((untold,), None, 0, later + timedelta(seconds=30)))

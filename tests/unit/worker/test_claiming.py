@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 import pytest
 
 from reactive_worker.models import Candidate, ClaimResult
-from reactive_worker.worker import claiming as unseen
+from reactive_worker.worker import claiming
 
 AT = datetime(2026, 11, 3, tzinfo=UTC)
 TOLD = Candidate("a", "test", 0, 2, AT, AT, source="realtime")
 
 
 def test_the_example_is_true() -> None:
-    assert doctest.testmod(unseen).failed == 0
+    assert doctest.testmod(claiming).failed == 0
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,12 @@ def test_only_what_was_told_and_is_not_further_on_may_still_come(
     candidate: Candidate, attempts: dict[str, int | None], gone: tuple[str, ...]
 ) -> None:
     result = ClaimResult((), ("a",), attempts)
-    assert unseen.Unseen().judge([candidate], result).gone == gone
+    assert claiming.Visibility().judge([candidate], result).gone == gone
 
 
 def test_a_row_that_never_comes_is_gone_after_a_second() -> None:
     now = 0.0
-    judge = unseen.Unseen(lambda: now).judge
+    judge = claiming.Visibility(lambda: now).judge
     result = ClaimResult((), ("a", "b"), {"a": None, "b": 7})
     assert judge([TOLD], result).gone == ("b",)
     now = 0.9

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reactive_worker.errors import UnreachableError
-from reactive_worker.store.heartbeat import LeaseNews
+from reactive_worker.store.heartbeat import HeartbeatAnswer
 from reactive_worker.worker.lease import NextDeath, Signals, Strays
 from tests.unit.execution.virtual_time import virtual_time
 
@@ -28,7 +28,7 @@ async def test_a_signal_heard_before_it_can_be_seen_is_asked_for_until_it_is() -
     signals.heard(after(1))
     for n, seen in enumerate((None, after(0), after(1), after(1)), start=1):
         assert len(beats) == min(n, 3)
-        signals.answered(LeaseNews(True, now=after(1.1), signal_at=seen))
+        signals.answered(HeartbeatAnswer(True, now=after(1.1), signal_at=seen))
         await asyncio.sleep(1)
     assert len(beats) == 3
 
@@ -37,9 +37,9 @@ async def test_a_signal_heard_before_it_can_be_seen_is_asked_for_until_it_is() -
 async def test_a_signal_that_never_shows_is_given_up() -> None:
     beats: list[None] = []
     signals = Signals(lambda: beats.append(None))
-    signals.answered(LeaseNews(True, now=NOW))
+    signals.answered(HeartbeatAnswer(True, now=NOW))
     signals.heard(NOW)
-    signals.answered(LeaseNews(True, now=after(60)))
+    signals.answered(HeartbeatAnswer(True, now=after(60)))
     await asyncio.sleep(1)
     assert len(beats) == 1
 
@@ -50,19 +50,19 @@ async def test_a_sweep_comes_when_anothers_lease_ends_and_not_when_it_was_renewe
     loop = asyncio.get_running_loop()
     began = loop.time()
     death = NextDeath(lambda: sweeps.append(loop.time() - began))
-    death.answered(LeaseNews(True, now=NOW, next_lease_end=after(5)))
+    death.answered(HeartbeatAnswer(True, now=NOW, next_lease_end=after(5)))
     await asyncio.sleep(3)
-    death.answered(LeaseNews(True, now=after(3), next_lease_end=after(8)))
+    death.answered(HeartbeatAnswer(True, now=after(3), next_lease_end=after(8)))
     await asyncio.sleep(3)
     assert sweeps == []
     await asyncio.sleep(4)
     (at,) = sweeps
     assert 8 < at < 8.5
     # Not dead yet, says the database: the next heartbeat expects it anew.
-    death.answered(LeaseNews(True, now=after(10), next_lease_end=after(8)))
+    death.answered(HeartbeatAnswer(True, now=after(10), next_lease_end=after(8)))
     await asyncio.sleep(1)
     assert len(sweeps) == 2
-    death.answered(LeaseNews(True, now=after(11), next_lease_end=after(20)))
+    death.answered(HeartbeatAnswer(True, now=after(11), next_lease_end=after(20)))
     death.stop()
     await asyncio.sleep(60)
     assert len(sweeps) == 2
