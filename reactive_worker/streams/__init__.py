@@ -9,6 +9,7 @@ from reactive_worker.backoff import Backoff, RandomSource, spread
 from reactive_worker.streams._priority import PriorityKey, default_priority
 from reactive_worker.streams._ranking import Ranking, SortedRanking
 from reactive_worker.streams.aging import aging
+from reactive_worker.streams.backpressure import Backpressure
 from reactive_worker.streams.circuit_breaker import BreakerState, circuit_breaker, outcome_verdict
 from reactive_worker.streams.dedupe import dedupe
 from reactive_worker.streams.dispatch import dispatch
@@ -27,6 +28,7 @@ from reactive_worker.streams.tap_log import tap_log
 
 __all__ = [
     "Backoff",
+    "Backpressure",
     "BatchResult",
     "BreakerState",
     "FairOrder",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reactivex import Observable, abc
@@ -14,6 +14,7 @@ from reactive_worker.models import Candidate, ClaimResult, Demand, Todo, TodoEve
 from reactive_worker.streams._priority import take_room
 from reactive_worker.streams._scheduling import choose_scheduler
 from reactive_worker.streams._slots import Slots
+from reactive_worker.streams.backpressure import Backpressure
 
 Claim = Callable[[list[Candidate], int], Observable[ClaimResult]]
 Run = Callable[[Todo], Observable[TodoEvent]]
@@ -27,17 +28,14 @@ CLAIM_ERROR_BACKOFF = Backoff(0.2, 30.0, jitter=0.5)
 def dispatch(
     claim: Claim,
     run: Run,
+    backpressure: Backpressure,
     *,
     concurrency: int,
-    demand: abc.ObserverBase[Demand],
-    settled: abc.ObserverBase[Collection[str]],
     on_error: Callable[[Todo | None, Exception], None],
     per_type: Mapping[str, int] | None = None,
-    paused: Observable[bool] | None = None,
     claim_backoff: Backoff = CLAIM_BACKOFF,
     error_backoff: Backoff = CLAIM_ERROR_BACKOFF,
     linger: float = 0.02,
-    finished: abc.ObserverBase[Collection[str]] | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[list[Candidate]]], Observable[TodoEvent]]:
     """Turn windows of candidates into the events of running them.
@@ -62,19 +60,17 @@ def dispatch(
         Asks for up to `want` of these candidates, in this order; its observable brings one result.
     run:
         Runs a claimed row. Its completion, or its error, frees the slot.
+    backpressure:
+        The other side of the pipeline. Said here: `demand` (how many rows can be taken, each time that
+        changes; 0 while paused), `settled` (claimed or gone: they need no place in a window any more) and
+        `finished` (ids of runs that ended, and of candidates that are gone). Heard here: `paused`; while it
+        is true nothing is claimed, and what runs goes on.
     concurrency:
         How many rows run at the same time at most.
-    demand:
-        Told how many rows can be taken, each time that changes; 0 while paused. It and `settled` are usually
-        the subjects `prioritise` listens to: they belong to one subscription.
-    settled:
-        Told which candidates need no place in a window any more: claimed or gone.
     on_error:
         Told (row, error) when a run fails, (None, error) when a claim does.
     per_type:
         Of these agent types, at most so many at the same time.
-    paused:
-        While true nothing is claimed; what runs goes on.
     claim_backoff:
         Pace of claims while they find every candidate locked by somebody else.
     error_backoff:
@@ -83,8 +79,6 @@ def dispatch(
         Seconds to wait for more slots when one gets free and the last claim got all it wanted (there is a
         backlog): so that a busy worker claims many rows with one request. Over as soon as a quarter of the
         slots is free, and never for an idle worker.
-    finished:
-        Told the ids of runs that ended and of candidates that are gone; see `limit_concurrency`.
     scheduler:
         Runs the timers; default the subscription's.
 
@@ -103,11 +97,11 @@ def dispatch(
     -------
     >>> import reactivex
     >>> from reactivex.subject import Subject
-    >>> windows, demand, settled = Subject(), Subject(), Subject()
-    >>> _ = demand.subscribe(lambda d: print("wants", d.total))
+    >>> windows, backpressure = Subject(), Backpressure()
+    >>> _ = backpressure.demand.subscribe(lambda demand: print("wants", demand.total))
     >>> nothing = lambda candidates, want: reactivex.just(ClaimResult((), ()))
-    >>> running = windows.pipe(dispatch(nothing, lambda todo: reactivex.empty(), concurrency=3,
-    ...     demand=demand, settled=settled, on_error=print)).subscribe()
+    >>> running = windows.pipe(dispatch(nothing, lambda todo: reactivex.empty(), backpressure,
+    ...     concurrency=3, on_error=print)).subscribe()
     wants 3
     """
     if concurrency < 1:
@@ -121,15 +115,13 @@ def dispatch(
     options = _Options(
         claim,
         run,
+        backpressure,
         concurrency,
-        demand,
-        settled,
         on_error,
         limits,
         claim_backoff,
         error_backoff,
         linger,
-        finished,
     )
 
     def operator(source: Observable[list[Candidate]]) -> Observable[TodoEvent]:
@@ -137,7 +129,7 @@ def dispatch(
             observer: abc.ObserverBase[TodoEvent], scheduler_: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             clock = choose_scheduler(scheduler, scheduler_)
-            return _Dispatcher(options, observer, clock, scheduler or scheduler_).run(source, paused)
+            return _Dispatcher(options, observer, clock, scheduler or scheduler_).run(source)
 
         return Observable(subscribe)
 
@@ -148,15 +140,13 @@ def dispatch(
 class _Options:
     claim: Claim
     run: Run
+    backpressure: Backpressure
     concurrency: int
-    demand: abc.ObserverBase[Demand]
-    settled: abc.ObserverBase[Collection[str]]
     on_error: Callable[[Todo | None, Exception], None]
     per_type: Mapping[str, int]
     claim_backoff: Backoff
     error_backoff: Backoff
     linger: float
-    finished: abc.ObserverBase[Collection[str]] | None
 
 
 class _Dispatcher:
@@ -170,6 +160,7 @@ class _Dispatcher:
         upstream: abc.SchedulerBase | None,
     ) -> None:
         self._options = options
+        self._backpressure = options.backpressure
         self._observer = observer
         self._clock = clock
         self._upstream = upstream
@@ -189,12 +180,12 @@ class _Dispatcher:
         self._source_done = False
         self._source_error: Exception | None = None
 
-    def run(self, source: Observable[list[Candidate]], paused: Observable[bool] | None) -> abc.DisposableBase:
+    def run(self, source: Observable[list[Candidate]]) -> abc.DisposableBase:
         group = CompositeDisposable(self._claim, self._timer, Disposable(self._dispose))
         # Nothing may be asked before the source listens to demand.
         self._asking = True
-        if paused is not None:
-            group.add(paused.subscribe(self._pause, self._pause_failed, scheduler=self._upstream))
+        paused = self._backpressure.paused
+        group.add(paused.subscribe(self._pause, self._pause_failed, scheduler=self._upstream))
         group.add(source.subscribe(self._window, self._done, self._done, scheduler=self._upstream))
         self._asking = False
         self._ask()
@@ -224,7 +215,7 @@ class _Dispatcher:
                 self._lingering = False
                 self._timer.disposable = Disposable()
                 self._demanded = True
-                self._options.demand.on_next(Demand(self._slots.free, self._slots.room()))
+                self._backpressure.demand.on_next(Demand(self._slots.free, self._slots.room()))
         finally:
             self._asking = False
 
@@ -259,7 +250,7 @@ class _Dispatcher:
             self._ask()
         elif self._demanded:
             self._demanded = False
-            self._options.demand.on_next(Demand(0))
+            self._backpressure.demand.on_next(Demand(0))
 
     def _pause_failed(self, error: Exception) -> None:
         self._options.on_error(None, error)
@@ -299,9 +290,9 @@ class _Dispatcher:
         starts = [(todo, self._slots.take(todo)) for todo in result.claimed]
         settled = [*(todo.id for todo in result.claimed), *result.gone]
         if settled:
-            self._options.settled.on_next(settled)
-        if result.gone and self._options.finished is not None:
-            self._options.finished.on_next(result.gone)
+            self._backpressure.settled.on_next(settled)
+        if result.gone:
+            self._backpressure.finish(result.gone)
         for todo, number in starts:
             if self._disposed:
                 return
@@ -331,8 +322,7 @@ class _Dispatcher:
         def ended(error: Exception | None = None) -> None:
             if not self._slots.give_back(number):
                 return
-            if self._options.finished is not None:
-                self._options.finished.on_next((todo.id,))
+            self._backpressure.finish((todo.id,))
             if error is not None:
                 self._options.on_error(todo, error)
             self._slots_freed()

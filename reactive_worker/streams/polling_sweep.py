@@ -15,6 +15,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 from reactive_worker.backoff import Backoff, RandomSource, spread
 from reactive_worker.models import Candidate, SweepResult
 from reactive_worker.streams._scheduling import choose_scheduler
+from reactive_worker.streams.backpressure import Backpressure
 
 # A failing sweep is tried again sooner than the interval says (a dropped connection is over in a second),
 # then ever more slowly (a database that is down is not helped by a fleet asking).
@@ -32,6 +33,7 @@ def polling_sweep(
     sweep_interval: float = 30.0,
     healthy: Observable[bool] | None = None,
     kicks: Observable[Any] | None = None,
+    backpressure: Backpressure | None = None,
     on_error: Callable[[Exception], None],
     on_result: Callable[[SweepResult], None] | None = None,
     jitter: float = 0.1,
@@ -64,6 +66,9 @@ def polling_sweep(
         Whether push is proven healthy. Not, until it says so; and not any more when it errors.
     kicks:
         Each item asks for a sweep now; the items' values do not matter.
+    backpressure:
+        The other side of the pipeline: its `wanted` asks for a sweep, too, and `swept` is said here, before
+        the candidates of a sweep are emitted.
     on_error:
         Told why a sweep failed (or `healthy`, or `kicks`); the next try comes after 1, 2, 4 ... 30 s.
     on_result:
@@ -99,7 +104,9 @@ def polling_sweep(
         raise ValueError(f"sweep_interval must be above 0 seconds, not {sweep_interval!r}")
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter must be in [0, 1), not {jitter!r}")
-    options = _Options(sweep, polling_interval, sweep_interval, on_error, on_result, jitter, random)
+    options = _Options(
+        sweep, polling_interval, sweep_interval, backpressure, on_error, on_result, jitter, random
+    )
 
     def subscribe(
         observer: abc.ObserverBase[Candidate], scheduler_: abc.SchedulerBase | None = None
@@ -117,6 +124,7 @@ class _Options:
     sweep: Callable[[], Observable[SweepResult]]
     polling_interval: float
     sweep_interval: float
+    backpressure: Backpressure | None
     on_error: Callable[[Exception], None]
     on_result: Callable[[SweepResult], None] | None
     jitter: float
@@ -159,6 +167,8 @@ class _Sweeper:
         self._pumping = True
         group.add(healthy.subscribe(self._health, self._health_failed, scheduler=self._upstream))
         group.add(kicks.subscribe(self._kick, tell, scheduler=self._upstream))
+        if self._options.backpressure is not None:
+            group.add(self._options.backpressure.wanted.subscribe(self._kick, tell, scheduler=self._upstream))
         self._pumping = False
         self._kick()
         return group
@@ -214,6 +224,8 @@ class _Sweeper:
             self._due_in = due_in if due_in > 0 else None
         if self._options.on_result is not None:
             self._options.on_result(result)
+        if self._options.backpressure is not None:
+            self._options.backpressure.swept.on_next(result)
         for candidate in result.candidates:
             self._observer.on_next(candidate)
 

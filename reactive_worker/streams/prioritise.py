@@ -12,22 +12,19 @@ from reactive_worker.models import Candidate, Demand, SweepResult
 from reactive_worker.streams._priority import PriorityKey, default_priority
 from reactive_worker.streams._ranking import Ranking, SortedRanking
 from reactive_worker.streams._scheduling import choose_scheduler
+from reactive_worker.streams.backpressure import Backpressure
 
 #: Makes the ranking of one subscription; given its capacity. See `fair_by`.
 Order = Callable[[int], Ranking]
 
 
 def prioritise(
-    demand: Observable[Demand],
-    settled: Observable[Collection[str]],
+    backpressure: Backpressure,
     *,
     key: PriorityKey | None = None,
     order: Order | None = None,
     capacity: int = 1000,
     window: int = 200,
-    sweeps: Observable[SweepResult] | None = None,
-    on_low: Callable[[], None] | None = None,
-    on_dropped: Callable[[Sequence[Candidate]], None] | None = None,
     on_error: Callable[[Candidate, Exception], None] | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[Candidate]], Observable[list[Candidate]]]:
@@ -48,15 +45,15 @@ def prioritise(
     nests.
 
     **The horizon.** A full sweep shows the best rows of a longer line. What ranks after the worst of them is
-    dropped, for the database holds better ones we have not seen; `on_low` asks for the next sweep.
+    dropped, for the database holds better ones we have not seen. Once most of what a full sweep brought has
+    been settled (three quarters of it, or of `capacity` if that is less), `wanted` asks for another.
 
     Parameters
     ----------
-    demand:
-        How many rows can be taken now. Agent types in `per_type` get at most that many places in a window,
-        none when it is 0. The stream ends with it.
-    settled:
-        Ids that were claimed or are gone: they leave.
+    backpressure:
+        The other side of the pipeline. Heard here: `demand` (agent types in its `per_type` get at most that
+        many places in a window, none when it is 0; the stream ends with it), `settled` (they leave) and
+        `swept`. Said here: `released` (what is dropped: a later sweep offers it again) and `wanted`.
     key:
         What candidates are ordered by, smallest first; default strictly by priority, then by age. Another key
         orders what is known here; the database still sweeps in its own order, and there is no horizon.
@@ -66,13 +63,6 @@ def prioritise(
         The most candidates kept; beyond it the worst is dropped.
     window:
         The most candidates in a window.
-    sweeps:
-        Each sweep's result, before its candidates.
-    on_low:
-        Called once after a full sweep when most of what it brought (three quarters of it, or of `capacity` if
-        that is less) has been settled: time for another.
-    on_dropped:
-        Given candidates that were dropped, for `dedupe` to forget: a later sweep offers them again.
     on_error:
         Given a candidate whose key could not be made or compared; it is left out. Default: the stream's
         error.
@@ -82,7 +72,7 @@ def prioritise(
     Returns
     -------
     An operator. When the source completes, what is here is still handed out, and the stream completes when
-    nothing is left. Errors of `demand`, `settled` and `sweeps` are its own.
+    nothing is left. Errors of `demand`, `settled` and `swept` are its own.
 
     Raises
     ------
@@ -95,12 +85,12 @@ def prioritise(
     >>> from reactivex.subject import Subject
     >>> from reactivex.scheduler import VirtualTimeScheduler
     >>> time = VirtualTimeScheduler()
-    >>> rows, demand, settled = Subject(), Subject(), Subject()
-    >>> windows = rows.pipe(prioritise(demand, settled))
+    >>> rows, backpressure = Subject(), Backpressure()
+    >>> windows = rows.pipe(prioritise(backpressure))
     >>> _ = windows.subscribe(lambda w: print([c.id for c in w]), scheduler=time)
     >>> for name, priority in ("a", 1), ("b", 9):
     ...     rows.on_next(Candidate(name, "digest", priority, 0, *[datetime.now(UTC)] * 2))
-    >>> demand.on_next(Demand(1)); time.start()
+    >>> backpressure.demand.on_next(Demand(1)); time.start()
     ['b', 'a']
     """
     if capacity < 1:
@@ -109,7 +99,7 @@ def prioritise(
         raise ValueError(f"window must be at least 1, not {window!r}")
     if key is not None and order is not None:
         raise ValueError("give key or order, not both: an order has a key of its own")
-    options = _Options(capacity, window, on_low, on_dropped, on_error)
+    options = _Options(capacity, window, backpressure, on_error)
 
     def operator(source: Observable[Candidate]) -> Observable[list[Candidate]]:
         def subscribe(
@@ -120,13 +110,12 @@ def prioritise(
             upstream = scheduler or scheduler_
             group = CompositeDisposable(waiting.turn)
             group.add(
-                demand.subscribe(
+                backpressure.demand.subscribe(
                     waiting.demanded, observer.on_error, observer.on_completed, scheduler=upstream
                 )
             )
-            group.add(settled.subscribe(waiting.settled, observer.on_error, scheduler=upstream))
-            if sweeps is not None:
-                group.add(sweeps.subscribe(waiting.swept, observer.on_error, scheduler=upstream))
+            group.add(backpressure.settled.subscribe(waiting.settled, observer.on_error, scheduler=upstream))
+            group.add(backpressure.swept.subscribe(waiting.swept, observer.on_error, scheduler=upstream))
             group.add(
                 source.subscribe(waiting.offer, observer.on_error, waiting.completed, scheduler=upstream)
             )
@@ -141,8 +130,7 @@ def prioritise(
 class _Options:
     capacity: int
     window: int
-    on_low: Callable[[], None] | None
-    on_dropped: Callable[[Sequence[Candidate]], None] | None
+    backpressure: Backpressure
     on_error: Callable[[Candidate, Exception], None] | None
 
 
@@ -173,6 +161,7 @@ class _Waiting:
             if self._options.on_error is None:
                 self._observer.on_error(error)
             else:
+                self._drop((candidate,))
                 self._options.on_error(candidate, error)
             return
         self._drop(dropped)
@@ -199,8 +188,7 @@ class _Waiting:
             return
         if self._low_mark is not None and len(self._ranking) < self._low_mark:
             self._low_mark = None
-            if self._options.on_low is not None:
-                self._options.on_low()
+            self._options.backpressure.wanted.on_next(None)
         self._complete_when_empty()
 
     def swept(self, result: SweepResult) -> None:
@@ -219,8 +207,9 @@ class _Waiting:
         self._complete_when_empty()
 
     def _drop(self, dropped: Sequence[Candidate]) -> None:
-        if dropped and self._options.on_dropped is not None:
-            self._options.on_dropped(dropped)
+        if dropped:
+            # Not forgotten, they would be taken for known when a later sweep offers them again.
+            self._options.backpressure.released.on_next([candidate.key for candidate in dropped])
 
     def _take_turn(self) -> None:
         if not self._turn_taken:

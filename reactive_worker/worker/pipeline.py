@@ -119,12 +119,8 @@ class Pipeline:
         self.healthy: BehaviorSubject[bool] = BehaviorSubject(False)
         #: Sweep now.
         self.kicks: Subject[Any] = Subject()
-        #: True: no more claims.
-        self.paused: BehaviorSubject[bool] = BehaviorSubject(False)
-        #: Ids that need not be offered any more: claimed, or no longer pending.
-        self.settled: Subject[Collection[str]] = Subject()
-        #: Ids whose run here has ended, and dead ones.
-        self.finished: Subject[Collection[str]] = Subject()
+        #: What flows against the stream of candidates.
+        self.backpressure = streams.Backpressure()
         #: Everything the executors say, hot; numbered only once it is stored.
         self.events: Subject[TodoEvent] = Subject()
         #: Events into the sink, whoever made them.
@@ -163,7 +159,7 @@ class Pipeline:
 
     def stop_claiming(self) -> None:
         """No more claims; running tasks go on and their events are stored."""
-        self.paused.on_next(True)
+        self.backpressure.paused.on_next(True)
 
     async def flush(self, timeout: float) -> bool:
         """End the event stream, wait until everything said is stored; False when `timeout` s went by."""
@@ -192,13 +188,9 @@ class Pipeline:
         sweep_interval: float,
         on_swept: Callable[[SweepResult], None],
     ) -> Observable[Candidate]:
-        self._sweeps: Subject[SweepResult] = Subject()
-        self._forget: Subject[Collection[tuple[str, int] | str]] = Subject()
-
         def swept(result: SweepResult) -> None:
             clock.set(result.now)
             on_swept(result)
-            self._sweeps.on_next(result)
 
         pushed = self.records.pipe(
             streams.realtime_candidates(on_invalid=self._invalid),
@@ -212,6 +204,7 @@ class Pipeline:
             sweep_interval=sweep_interval,
             healthy=self.healthy.pipe(ops.distinct_until_changed()),
             kicks=self.kicks,
+            backpressure=self.backpressure,
             on_result=swept,
             on_error=lambda error: self._on_error("a sweep failed; trying again", error),
         )
@@ -245,17 +238,9 @@ class Pipeline:
         key: Callable[[Candidate], Any] | None,
         order: streams.Order | None,
     ) -> Observable[TodoEvent]:
-        demand: Subject[Demand] = Subject()
-        demand.subscribe(self._note_room)
-        # A row that ended here may come back as it was: retried, or released without a claim in between.
-        self.finished.subscribe(self._forget.on_next)
-
-        def dropped(candidates: Sequence[Candidate]) -> None:
-            # Not forgotten, they would be taken for known and dropped when a later sweep offers them again.
-            self._forget.on_next([candidate.key for candidate in candidates])
+        self.backpressure.demand.subscribe(self._note_room)
 
         def unranked(candidate: Candidate, error: Exception) -> None:
-            self._forget.on_next([candidate.key])
             what = f"priority_key raised for task {candidate.id}; a later sweep offers it again"
             self._on_error(what, error)
 
@@ -264,28 +249,21 @@ class Pipeline:
             self._on_error(what, error)
 
         return offered.pipe(
-            streams.dedupe(ttl=600.0, capacity=CAPACITY * 4, forget=self._forget),
+            streams.dedupe(ttl=600.0, capacity=CAPACITY * 4, forget=self.backpressure.released),
             streams.prioritise(
-                demand,
-                self.settled,
+                self.backpressure,
                 key=key,
                 order=order,
                 capacity=CAPACITY,
                 window=WINDOW,
-                sweeps=self._sweeps,
-                on_low=lambda: self.kicks.on_next(None),
-                on_dropped=dropped,
                 on_error=unranked,
             ),
             streams.dispatch(
                 lambda candidates, want: observe(lambda: claim(candidates, want)),
                 run,
+                self.backpressure,
                 concurrency=concurrency,
                 per_type=per_type,
-                demand=demand,
-                settled=self.settled,
-                finished=self.finished,
-                paused=self.paused,
                 on_error=failed,
             ),
         )

@@ -428,9 +428,9 @@ class Session:
         if desired_state == "draining":
             logger.info("asked to drain: stopping")
             self.stop()
-        elif (paused := desired_state == "paused") != self.pipeline.paused.value:
+        elif (paused := desired_state == "paused") != self.pipeline.backpressure.paused.value:
             logger.info("paused" if paused else "resumed")
-            self.pipeline.paused.on_next(paused)
+            self.pipeline.backpressure.paused.on_next(paused)
 
     # -- the end ---------------------------------------------------------------------------------------------
 

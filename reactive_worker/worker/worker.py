@@ -193,8 +193,8 @@ class ReactiveWorker:
         session = self._session = Session(
             self._config, store, self._events.on_next, self._health_changes.on_next
         )
-        session.pipeline.settled.subscribe(self._started.on_next)
-        session.pipeline.finished.subscribe(self._finished.on_next)
+        session.pipeline.backpressure.settled.subscribe(self._started.on_next)
+        session.pipeline.backpressure.finished.subscribe(self._finished.on_next)
         # Before anything is swept: what an earlier worker kept must find its rows unclaimed by others.
         await session.prepare()
         await session.deliver_spooled()

@@ -9,10 +9,11 @@ import pytest
 import reactivex
 from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.subject import Subject
+from reactivex.disposable import CompositeDisposable
 
 from reactive_worker.models import ClaimResult, Demand
 from reactive_worker.streams import (
+    Backpressure,
     BatchResult,
     circuit_breaker,
     dedupe,
@@ -36,11 +37,27 @@ def _dispatch() -> Operator:
     return dispatch(
         lambda offered, want: reactivex.just(ClaimResult(tuple(todo(c) for c in offered[:want]), ())),
         lambda row: reactivex.timer(1.0).pipe(ops.map(lambda _: event(row.id))),
+        Backpressure(),
         concurrency=2,
-        demand=Subject[Any](),
-        settled=Subject[Any](),
         on_error=lambda row, error: None,
     )
+
+
+def _prioritise() -> Operator:
+    """With a demand each second: what flows back belongs to one subscription, so each gets its own."""
+
+    def operator(source: Observable[Any]) -> Observable[Any]:
+        def subscribe(observer: Any, scheduler: Any = None) -> Any:
+            backpressure = Backpressure()
+            windows = source.pipe(prioritise(backpressure)).subscribe(observer, scheduler=scheduler)
+            asking = reactivex.timer(0, 1).pipe(ops.map(lambda _: Demand(9)))
+            return CompositeDisposable(
+                windows, asking.subscribe(backpressure.demand.on_next, scheduler=scheduler)
+            )
+
+        return Observable(subscribe)
+
+    return operator
 
 
 def _sink() -> Operator:
@@ -73,11 +90,7 @@ OPERATORS: dict[str, tuple[Callable[[], Operator], dict[str, Any]]] = {
     ),
     "circuit_breaker": (lambda: circuit_breaker(reactivex.never()), _ROWS),
     "tap_log": (lambda: tap_log("rows", level=0), _ROWS),
-    "prioritise": (
-        # A demand for each subscriber, and nothing left over once it is served.
-        lambda: prioritise(reactivex.timer(0, 1).pipe(ops.map(lambda _: Demand(9))), reactivex.never()),
-        _ROWS,
-    ),
+    "prioritise": (_prioritise, _ROWS),
     "dispatch": (_dispatch, {name: [row] for name, row in _ROWS.items()}),
     "sink": (_sink, {name: event(name) for name in "ab"}),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from reactivex import operators as ops
 from reactivex.subject import BehaviorSubject, Subject
 
 from reactive_worker.models import Candidate, ClaimResult, Demand, Todo, TodoEvent
-from reactive_worker.streams import Backoff, dispatch, prioritise
+from reactive_worker.streams import Backoff, Backpressure, dispatch, prioritise
 from reactive_worker.testing.marbles import Recording, VirtualTime, candidate, candidates, event, todo
 
 STEADY = Backoff(1.0, 4.0, jitter=0.0)
@@ -42,20 +42,22 @@ class Rig:
         *,
         concurrency: int = 2,
         source: Callable[[Rig], Observable[list[Candidate]]] | None = None,
+        paused: Observable[bool] | None = None,
         **options: Any,
     ) -> None:
         self.time = VirtualTime()
         self.windows: Subject[list[Candidate]] = Subject()
-        self.demand: Subject[Demand] = Subject()
-        self.settled: Subject[Collection[str]] = Subject()
-        self.finished: Subject[Collection[str]] = Subject()
+        self.backpressure = Backpressure()
+        self.demand = self.backpressure.demand
+        if paused is not None:
+            paused.subscribe(self.backpressure.paused)
         self.asked: list[int] = []
         self.rooms: list[dict[str, int]] = []
         self.demand.subscribe(self._asked)
         self.settled_ids: list[list[str]] = []
-        self.settled.subscribe(lambda ids: self.settled_ids.append(list(ids)))
+        self.backpressure.settled.subscribe(lambda ids: self.settled_ids.append(list(ids)))
         self.finished_ids: list[str] = []
-        self.finished.subscribe(lambda ids: self.finished_ids.extend(ids))
+        self.backpressure.finished.subscribe(lambda ids: self.finished_ids.extend(ids))
         self.claims: list[tuple[str, int]] = []
         self.runs: list[str] = []
         self.errors: list[tuple[str | None, str]] = []
@@ -64,10 +66,8 @@ class Rig:
         operator = dispatch(
             self._note_claim,
             self._note_run,
+            self.backpressure,
             concurrency=concurrency,
-            demand=self.demand,
-            settled=self.settled,
-            finished=self.finished,
             on_error=lambda row, error: self.errors.append((row and row.id, str(error))),
             **({"claim_backoff": STEADY, "error_backoff": STEADY, "linger": 0.0} | options),
         )
@@ -388,7 +388,7 @@ def test_with_prioritise_a_backlog_runs_best_first_and_each_row_once() -> None:
     rig = Rig(
         concurrency=1,
         run=lambda row: rig.time.cold("-|"),
-        source=lambda rig: rows.pipe(prioritise(rig.demand, rig.settled)),
+        source=lambda rig: rows.pipe(prioritise(rig.backpressure)),
     )
     for name, priority in zip("abcdefgh", (3, 1, 2, 1, 3, 2, 9, 0), strict=True):
         rows.on_next(candidate(name, priority=priority))
@@ -426,7 +426,7 @@ def test_slots_are_never_overdrawn_and_every_row_runs_once(seed: int, concurrenc
         return life.pipe(ops.do_action(on_completed=ended, on_error=lambda _: ended()))
 
     def source(rig: Rig) -> Observable[list[Candidate]]:
-        return rows.pipe(prioritise(rig.demand, rig.settled))
+        return rows.pipe(prioritise(rig.backpressure))
 
     rig = Rig(claim, run, concurrency=concurrency, source=source)
     names = [f"{number:02}" for number in range(count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import reactivex
@@ -12,8 +12,16 @@ from reactivex import Observable
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import BehaviorSubject, Subject
 
-from reactive_worker.models import Candidate, ClaimResult, Demand, Outcome, SweepResult, Todo, TodoEvent
-from reactive_worker.streams import BatchResult, dedupe, dispatch, polling_sweep, prioritise, sink
+from reactive_worker.models import Candidate, ClaimResult, Outcome, SweepResult, Todo, TodoEvent
+from reactive_worker.streams import (
+    Backpressure,
+    BatchResult,
+    dedupe,
+    dispatch,
+    polling_sweep,
+    prioritise,
+    sink,
+)
 from reactive_worker.testing.marbles import EPOCH, candidate, event, todo
 
 T = TypeVar("T")
@@ -75,9 +83,7 @@ class Database:
 async def test_a_backlog_runs_once_each_in_few_calls_and_one_thread() -> None:
     count, concurrency = 3_000, 100
     database = Database(count)
-    demand, settled = Subject[Demand](), Subject[Collection[str]]()
-    sweeps, kicks = Subject[SweepResult](), Subject[None]()
-    forget: Subject[Collection[tuple[str, int]]] = Subject()
+    backpressure = Backpressure()
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     failures: list[object] = []
 
@@ -88,25 +94,17 @@ async def test_a_backlog_runs_once_each_in_few_calls_and_one_thread() -> None:
     swept = polling_sweep(
         lambda: observe(database.sweep),
         healthy=BehaviorSubject(True),
-        kicks=kicks,
+        backpressure=backpressure,
         on_error=failures.append,
-        on_result=sweeps.on_next,
     )
     working = swept.pipe(
-        dedupe(forget=forget),
-        prioritise(
-            demand,
-            settled,
-            sweeps=sweeps,
-            on_low=lambda: kicks.on_next(None),
-            on_dropped=lambda rows: forget.on_next([row.key for row in rows]),
-        ),
+        dedupe(forget=backpressure.released),
+        prioritise(backpressure),
         dispatch(
             lambda offered, want: observe(lambda: database.claim(offered, want)),
             database.run,
+            backpressure,
             concurrency=concurrency,
-            demand=demand,
-            settled=settled,
             on_error=lambda row, error: failures.append(error),
         ),
         sink(

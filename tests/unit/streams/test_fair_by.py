@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reactivex.subject import Subject
 
 from reactive_worker.models import Candidate, Demand
-from reactive_worker.streams import Ranking, aging, fair_by, prioritise
+from reactive_worker.streams import Backpressure, Ranking, aging, fair_by, prioritise
 from reactive_worker.testing.marbles import VirtualTime, candidate
 
 
@@ -165,10 +165,10 @@ def test_groups_that_are_gone_are_forgotten() -> None:
 def test_ten_thousand_of_one_do_not_keep_nine_others_waiting() -> None:
     time = VirtualTime()
     rows: Subject[Candidate] = Subject()
-    demand: Subject[Demand] = Subject()
-    settled: Subject[list[str]] = Subject()
+    backpressure = Backpressure()
+    demand, settled = backpressure.demand, backpressure.settled
     served: list[str] = []
-    windows = rows.pipe(prioritise(demand, settled, order=fair_by(by_owner), capacity=1000))
+    windows = rows.pipe(prioritise(backpressure, order=fair_by(by_owner), capacity=1000))
 
     def take(best: list[Candidate]) -> None:
         served.extend(of.id for of in best[:4])

@@ -13,7 +13,7 @@ from reactivex import Observable
 from reactivex.subject import BehaviorSubject, Subject
 
 from reactive_worker.models import Candidate, SweepResult
-from reactive_worker.streams import polling_sweep
+from reactive_worker.streams import Backpressure, polling_sweep
 from reactive_worker.testing.marbles import Recording, VirtualTime, candidates, moment
 
 
@@ -277,3 +277,17 @@ def test_jitter_stays_within_its_bounds(number: float, healthy: bool) -> None:
 def test_arguments_are_checked(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Rig(**options)
+
+
+def test_the_other_side_of_the_pipeline_hears_each_sweep_and_may_want_one() -> None:
+    backpressure = Backpressure()
+    heard: list[tuple[str, ...]] = []
+    rig = Rig(lambda time: time.cold("(r,|)", {"r": result("ab")}), backpressure=backpressure)
+    backpressure.swept.subscribe(lambda swept: heard.append(tuple(row.id for row in swept.candidates)))
+    rig.run(2)
+    backpressure.wanted.on_next(None)
+    rig.run(4)
+    assert rig.sweeps == [0.0, 2.0]
+    assert heard == [("a", "b"), ("a", "b")]
+    rig.result.dispose()
+    assert not backpressure.wanted.observers
