@@ -31,7 +31,7 @@ def wanted(config: pytest.Config) -> int:
     asked = [Path(argument) for argument in config.args]
     if options.collectonly or options.usepdb or not all(path.is_dir() for path in asked):
         return 0
-    if options.supabase_url or os.environ.get("CONFORMANCE_SUPABASE_URL"):
+    if options.supabase_url:
         # One Supabase of somebody's, and the suite writes to it.
         return 0
     return min(cores() + SPARE, MOST)

@@ -22,7 +22,7 @@ from tests.integration.docs.pages import ROOT, Block, blocks, pages
 from tests.integration.docs.shell import DocShell
 
 #: Module of a framework behind an extra, as blocks import it -> the executor of ours that needs it. Where
-#: one is not installed its blocks cannot run; CI installs them all.
+#: one is not installed its blocks cannot run, and `test_the_framework_of_a_block_is_installed` is skipped.
 FRAMEWORKS = {
     "langgraph": "langgraph",
     "langchain_openai": "langgraph",
@@ -160,12 +160,32 @@ PARSERS = {
 }
 
 
-def _missing(block: Block) -> bool:
-    """True for a block of a framework, or in a language, for which nothing is installed here."""
-    if block.language == "yaml":
-        return importlib.util.find_spec("yaml") is None
-    return block.language == "python" and any(
-        re.search(rf"(from|import) ({module}\b|reactive_worker\.executors\.{ours}\b)", block.code)
+def _needed(block: Block) -> list[str]:
+    """The modules that a block needs and that are not part of `[test]`."""
+    if block.shown or block.language != "python":
+        return []
+    return [
+        module
         for module, ours in FRAMEWORKS.items()
-        if importlib.util.find_spec(module) is None
-    )
+        if re.search(rf"(from|import) ({module}\b|reactive_worker\.executors\.{ours}\b)", block.code)
+    ]
+
+
+def _missing(block: Block) -> bool:
+    return any(importlib.util.find_spec(module) is None for module in _needed(block))
+
+
+FRAMEWORK_BLOCKS = {
+    (page, module): [str(block) for block in blocks(page) if module in _needed(block)]
+    for page in PAGES
+    for module in FRAMEWORKS
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "module"), [key for key, found in FRAMEWORK_BLOCKS.items() if found], ids=str
+)
+def test_the_framework_of_a_block_is_installed(page: str, module: str) -> None:
+    """Else its blocks did not run above, which nobody would see."""
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"needs {module}: {', '.join(FRAMEWORK_BLOCKS[page, module])}")
