@@ -6,6 +6,8 @@ what happened, where, and what to do next, and never contains a key.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 
 class ReactiveWorkerError(Exception):
     """Something went wrong in reactive-worker."""
@@ -96,20 +98,42 @@ class PermanentFailure(ReactiveWorkerError):
     """Raise inside an executor: the task fails now, whatever is left of its retry budget."""
 
 
+#: Longest wait a `RetryLater` may ask for, in seconds: a year. Longer ones are a mistake in units, and
+#: PostgreSQL's timestamps do end somewhere.
+LONGEST_DELAY = 366 * 86_400.0
+
+
 class RetryLater(ReactiveWorkerError):
-    """Raise inside an executor: run the task again after `delay` seconds.
+    """Raise inside an executor: run the task again after `delay`.
 
     Parameters
     ----------
     delay:
-        Seconds until the task is due again.
+        Seconds, or a timedelta, until the task is due again; what is below 0 or no number counts as 0, what
+        is above a year as a year.
     message:
         Why; stored in the ``task_retrying`` event.
     counts:
         False when this must not use up the task's retry budget, as with a rate limit.
+
+    Raises
+    ------
+    TypeError
+        `delay` is neither.
+
+    Example
+    -------
+    >>> RetryLater(timedelta(minutes=5), "rate limit").delay
+    300.0
     """
 
-    def __init__(self, delay: float, message: str | None = None, *, counts: bool = True) -> None:
-        super().__init__(message or f"try again in {delay:g} s")
-        self.delay = delay
+    def __init__(self, delay: float | timedelta, message: str | None = None, *, counts: bool = True) -> None:
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance] - executors may be untyped
+            raise TypeError(f"RetryLater takes seconds or a timedelta, not {type(delay).__name__}")
+        # Compared before it is converted: a large integer does not fit a float. NaN compares with nothing.
+        wait = LONGEST_DELAY if seconds >= LONGEST_DELAY else float(seconds) if seconds > 0 else 0.0
+        super().__init__(message or f"try again in {wait:g} s")
+        #: Seconds, from 0 to `LONGEST_DELAY`.
+        self.delay = wait
         self.counts = counts

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, cast
 
-from reactive_worker.columns import Columns
+from reactive_worker.columns import (
+    Columns,
+    FlawedRow,
+    int_in,
+    optional_int_in,
+    optional_text_in,
+    optional_time_in,
+    parse_time,
+    shown,
+    text_in,
+    uuid_in,
+)
 from reactive_worker.errors import InvalidTaskError
 
 
@@ -50,64 +61,14 @@ class EventType(StrEnum):
     STEER_REFUSED = "steer_refused"
 
 
+#: Levels of lists and objects in `input_data` and in an answer's data: what protobuf, which A2A is made of,
+#: is sure to hold wherever it stands. Deeper ones fail their run.
+MOST_LEVELS = 30
+
 #: How one run of a task ended, as `finish_todos` takes it.
 OutcomeKind = Literal["completed", "failed", "cancelled", "input_required", "retry"]
 
 Source = Literal["realtime", "sweep"]
-
-
-def parse_time(value: object, what: str) -> datetime:
-    """Read a timestamp as PostgREST and Realtime render it; raises InvalidTaskError."""
-    if isinstance(value, datetime):
-        moment = value
-    elif isinstance(value, str):
-        # PostgreSQL knows 4713 BC to the year 294276, Python's years are 1 to 9999.
-        if value == "-infinity" or value.endswith(" BC"):
-            moment = datetime.min
-        elif value == "infinity" or value.find("-") > 4:
-            moment = datetime.max
-        else:
-            try:
-                moment = datetime.fromisoformat(value)
-            except ValueError as error:
-                raise InvalidTaskError(f"{what} is not a timestamp: {value!r}") from error
-    else:
-        raise InvalidTaskError(f"{what} is not a timestamp: {value!r}")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _uuid(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    try:
-        return str(uuid.UUID(str(value)))
-    except ValueError as error:
-        raise InvalidTaskError(f"{key} is not a uuid: {value!r}") from error
-
-
-def _text(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise InvalidTaskError(f"{key} is missing or no text: {value!r}")
-    return value
-
-
-def _int(row: Mapping[str, Any], key: str, default: int) -> int:
-    value = row.get(key)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidTaskError(f"{key} is no integer: {value!r}")
-    return value
-
-
-def _optional_text(row: Mapping[str, Any], key: str) -> str | None:
-    value = row.get(key)
-    return None if value is None else str(value)
-
-
-def _optional_time(row: Mapping[str, Any], key: str) -> datetime | None:
-    value = row.get(key)
-    return None if value is None else parse_time(value, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +96,14 @@ class Candidate:
         created = row.get("created_at")
         available = row.get("available_at") or created
         return cls(
-            id=_uuid(row, "id"),
-            agent_type=_text(row, "agent_type"),
-            priority=_int(row, "priority", 0),
-            attempt=_int(row, "attempt", 0),
+            id=uuid_in(row, "id"),
+            agent_type=text_in(row, "agent_type"),
+            priority=int_in(row, "priority", 0),
+            attempt=int_in(row, "attempt", 0),
             available_at=parse_time(available, "available_at"),
             created_at=parse_time(created or available, "created_at"),
-            owner_id=_optional_text(row, "owner_id"),
-            context_id=_optional_text(row, "context_id"),
+            owner_id=optional_text_in(row, "owner_id"),
+            context_id=optional_text_in(row, "context_id"),
             source=source,
         )
 
@@ -175,6 +136,8 @@ class Todo(Columns):
     owner_id: str | None
     error: Any
     seq: int = 0
+    #: Why a part of the row cannot be read; that part is missing here. None: everything could be.
+    unreadable: str | None = None
     #: The row as it came, with columns we do not know (a user's own) included.
     row: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
@@ -185,39 +148,64 @@ class Todo(Columns):
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Todo:
         """Read a row as PostgREST renders it; raises InvalidTaskError."""
+        _whole(row)
         try:
-            status = TodoStatus(_text(row, "agent_status"))
+            status = TodoStatus(text_in(row, "agent_status"))
         except ValueError as error:
-            raise InvalidTaskError(f"unknown agent_status {row.get('agent_status')!r}") from error
-        timeout = row.get("timeout_seconds")
+            raise InvalidTaskError(f"unknown agent_status {shown(row.get('agent_status'))}") from error
         created = parse_time(row.get("created_at"), "created_at")
         return cls(
-            id=_uuid(row, "id"),
-            agent_type=_text(row, "agent_type"),
-            prompt=_text(row, "prompt"),
+            id=uuid_in(row, "id"),
+            agent_type=text_in(row, "agent_type"),
+            prompt=text_in(row, "prompt"),
             input_data=row.get("input_data"),
             agent_status=status,
             agent_output=row.get("agent_output"),
-            priority=_int(row, "priority", 0),
+            priority=int_in(row, "priority", 0),
             created_at=created,
-            updated_at=_optional_time(row, "updated_at"),
-            started_at=_optional_time(row, "started_at"),
-            completed_at=_optional_time(row, "completed_at"),
-            available_at=_optional_time(row, "available_at") or created,
-            attempt=_int(row, "attempt", 0),
-            failures=_int(row, "failures", 0),
-            max_failures=_int(row, "max_failures", 3),
-            timeout_seconds=None if timeout is None else int(timeout),
-            worker_id=_optional_text(row, "worker_id"),
-            cancel_requested_at=_optional_time(row, "cancel_requested_at"),
-            context_id=_optional_text(row, "context_id"),
-            task_state=_optional_text(row, "task_state"),
-            idempotency_key=_optional_text(row, "idempotency_key"),
-            owner_id=_optional_text(row, "owner_id"),
+            updated_at=optional_time_in(row, "updated_at"),
+            started_at=optional_time_in(row, "started_at"),
+            completed_at=optional_time_in(row, "completed_at"),
+            available_at=optional_time_in(row, "available_at") or created,
+            attempt=int_in(row, "attempt", 0),
+            failures=int_in(row, "failures", 0),
+            max_failures=int_in(row, "max_failures", 3),
+            timeout_seconds=optional_int_in(row, "timeout_seconds"),
+            worker_id=optional_text_in(row, "worker_id"),
+            cancel_requested_at=optional_time_in(row, "cancel_requested_at"),
+            context_id=optional_text_in(row, "context_id"),
+            task_state=optional_text_in(row, "task_state"),
+            idempotency_key=optional_text_in(row, "idempotency_key"),
+            owner_id=optional_text_in(row, "owner_id"),
             error=row.get("error"),
-            seq=_int(row, "seq", 0),
+            seq=int_in(row, "seq", 0),
             row=dict(row),
         )
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Todo:
+        """Read as much of a row as can be read; what cannot is missing, and `unreadable` says why.
+
+        So that one odd column harms its own task only, and that task can be failed, shown and cancelled.
+        Raises InvalidTaskError when not even id, status and attempt can be read.
+        """
+        try:
+            return cls.from_row(row)
+        except InvalidTaskError as error:
+            reason = str(error)
+        flaws = row.flaws if isinstance(row, FlawedRow) else {}
+        required = {name: row.get(name) for name in ("id", "agent_status", "attempt")}
+        good: dict[str, Any] = {"prompt": "", "agent_type": "", "created_at": "-infinity", **required}
+        cls.from_row(good)
+        for name, value in row.items():
+            if name in flaws:
+                continue
+            try:
+                cls.from_row({**good, name: value})
+            except InvalidTaskError:
+                continue
+            good[name] = value
+        return replace(cls.from_row(good), unreadable=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,26 +246,46 @@ class TodoEvent(Columns):
     created_at: datetime | None = None
     worker_id: str | None = None
     outcome: Outcome | None = field(default=None, compare=False)
+    #: Why `event_data` cannot be read (it is empty then); None: it could be.
+    unreadable: str | None = field(default=None, compare=False)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> TodoEvent:
         """Read a row of `events` as PostgREST or Realtime renders it; raises InvalidTaskError."""
+        _whole(row)
         data = row.get("event_data")
         if not isinstance(data, Mapping):
-            raise InvalidTaskError(f"event_data is no object: {data!r}")
+            raise InvalidTaskError(f"event_data is no object: {shown(data)}")
         return cls(
-            todolist_id=_uuid(row, "todolist_id"),
-            attempt=_int(row, "attempt", 0),
-            event_type=_text(row, "event_type"),
+            todolist_id=uuid_in(row, "todolist_id"),
+            attempt=int_in(row, "attempt", 0),
+            event_type=text_in(row, "event_type"),
             event_data=cast("Mapping[str, Any]", data),
-            message=_optional_text(row, "message"),
-            context_id=_optional_text(row, "context_id"),
-            task_id=_optional_text(row, "task_id"),
-            id=_uuid(row, "id"),
-            seq=_int(row, "seq", 0),
-            created_at=_optional_time(row, "created_at"),
-            worker_id=_optional_text(row, "worker_id"),
+            message=optional_text_in(row, "message"),
+            context_id=optional_text_in(row, "context_id"),
+            task_id=optional_text_in(row, "task_id"),
+            id=uuid_in(row, "id"),
+            seq=int_in(row, "seq", 0),
+            created_at=optional_time_in(row, "created_at"),
+            worker_id=optional_text_in(row, "worker_id"),
         )
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> TodoEvent:
+        """Read an event whose data may be unreadable: then it keeps its place without them.
+
+        `unreadable` says why. Raises InvalidTaskError when the other columns cannot be read either.
+        """
+        try:
+            return cls.from_row(row)
+        except InvalidTaskError as error:
+            reason = str(error)
+        return replace(cls.from_row({**row, "event_data": {}}), unreadable=reason)
+
+
+def _whole(row: Mapping[str, Any]) -> None:
+    if isinstance(row, FlawedRow):
+        raise InvalidTaskError(row.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,15 @@ class TodoRequestContext(RequestContext):
         return self._todo.input_data
 
     @property
+    def data_parts(self) -> tuple[Any, ...]:
+        """The data of this turn's message as JSON: `input_data` without files, or that of the answer.
+
+        Numbers are what they were when they were sent. In `message` they are floats, and text where a float
+        cannot hold them.
+        """
+        return tuple(self.call_context.state.get("data_parts") or ())
+
+    @property
     def attempt(self) -> int:
         """Number of this run: grows with every claim of the row."""
         return self._todo.attempt

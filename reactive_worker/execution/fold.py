@@ -22,6 +22,7 @@ from a2a.types import (
 )
 from a2a.utils.errors import InvalidAgentResponseError
 
+from reactive_worker.execution.numbers import plain, to_json
 from reactive_worker.execution.wire import INTERRUPTED, Event, as_json, copy_of, text_of
 
 
@@ -49,6 +50,8 @@ class Fold:
             status=TaskStatus(state=TaskState.TASK_STATE_SUBMITTED),
             history=[first_message],
         )
+        #: The task's metadata as JSON, whole numbers of any length.
+        self.metadata: dict[str, Any] = {}
         self._index: dict[str, int] = {}
         # Per artifact, the positions in `parts` where an append began: chunks of one text, not separate
         # texts.
@@ -68,8 +71,8 @@ class Fold:
         return artifact_id in self._index
 
     def snapshot(self) -> Task:
-        """The Task now, as a private copy."""
-        return copy_of(self._task)
+        """The Task now, as a private copy for others."""
+        return plain(copy_of(self._task))
 
     def apply(self, event: Event) -> None:
         """Fold one event of the agent.
@@ -81,7 +84,7 @@ class Fold:
         """
         if isinstance(event, TaskStatusUpdateEvent):
             self._set_status(event.status)
-            _merge_shallow(self._task, event)
+            self._merge_metadata(event)
         elif isinstance(event, TaskArtifactUpdateEvent):
             self._add_artifact(event.artifact, append=event.append)
         elif isinstance(event, Task):
@@ -98,7 +101,7 @@ class Fold:
             self._index = {artifact.artifact_id: place for place, artifact in enumerate(artifacts)}
             self._seams = {key: set(places) for key, places in seams.items()}
         self._checkpoint = (
-            list(self.snapshot().artifacts),
+            list(copy_of(self._task).artifacts),
             {key: set(places) for key, places in self._seams.items()},
         )
 
@@ -157,6 +160,7 @@ class Fold:
 
     def _set_status(self, status: TaskStatus) -> None:
         current = self._task.status
+        status = plain(status)
         # A parked status is stored twice when its executor kept running for a while: once for the readers,
         # once with the outcome. The same question must not appear in the history because of that.
         repeated = status.state in INTERRUPTED and current == status
@@ -189,14 +193,16 @@ class Fold:
         news = self.news_in(task)
         for artifact in news.artifacts:
             self._add_artifact(artifact, append=False)
-        self._task.history.extend(news.history)
-        _merge_shallow(self._task, news)
+        self._task.history.extend(plain(message) for message in news.history)
+        self._merge_metadata(news)
 
-
-def _merge_shallow(task: Task, source: TaskStatusUpdateEvent | Task) -> None:
-    # Shallow: a nested object is replaced as a whole.
-    for key, value in source.metadata.fields.items():
-        task.metadata.fields[key].CopyFrom(value)
+    def _merge_metadata(self, source: TaskStatusUpdateEvent | Task) -> None:
+        # Shallow: a nested object is replaced as a whole.
+        if not source.metadata.fields:
+            return
+        self.metadata.update(to_json(source.metadata))
+        for key, value in plain(source.metadata).fields.items():
+            self._task.metadata.fields[key].CopyFrom(value)
 
 
 def _content(message: Message) -> tuple[int, str, tuple[bytes, ...]]:

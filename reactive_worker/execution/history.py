@@ -34,7 +34,7 @@ async def history_of(todo: Todo, load_events: LoadEvents) -> Conversation:
     tries = 0
     while True:
         try:
-            return read_log(todo, await load_events(todo.id))
+            return read_log(todo, await load_events(todo.id), for_run=True)
         except UnreachableError as error:
             if tries == 0:
                 _logger.warning(

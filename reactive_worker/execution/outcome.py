@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from reactive_worker.errors import PermanentFailure, RetryLater
 from reactive_worker.execution.fold import Fold
@@ -14,9 +13,7 @@ from reactive_worker.models import Outcome, Todo
 
 FAILED = "TASK_STATE_FAILED"
 
-# A year: longer waits are a mistake in the executor, and PostgreSQL's intervals and timestamps do end
-# somewhere.
-_LONGEST_DELAY = 366 * 86_400.0
+E = TypeVar("E", bound=BaseException)
 
 
 def outcome_of_exception(error: BaseException, todo: Todo, backoff: Callable[[int], float]) -> Outcome:
@@ -43,14 +40,14 @@ def outcome_of_exception(error: BaseException, todo: Todo, backoff: Callable[[in
             "retry",
             error=error_record(later),
             task_state=FAILED,
-            retry_after=_sane_delay(later.delay),
+            retry_after=later.delay,
             counts_as_failure=later.counts,
         )
     record = error_record(error)
     if isinstance(error, asyncio.CancelledError):
         record["message"] = "execute() was cancelled from inside, not by the worker"
-    elif isinstance(error, SystemExit | KeyboardInterrupt):
-        record["message"] = f"execute() raised {type(error).__name__}: {record['message']}"
+    elif not isinstance(error, Exception):
+        record["message"] = f"execute() raised {record['type']}: {record['message']}"
     return Outcome("retry", error=record, task_state=FAILED, retry_after=backoff(todo.failures))
 
 
@@ -68,19 +65,27 @@ def failed_output(error: dict[str, str], fold: Fold | None) -> dict[str, Any]:
     return output
 
 
-def find(error: BaseException, kind: type[Any]) -> Any | None:
+def find(error: BaseException, kind: type[E]) -> E | None:
     """The first exception of this kind in an exception or a group of them."""
-    if isinstance(error, kind):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:  # pyright: ignore[reportUnknownVariableType]
-            found = find(inner, kind)  # pyright: ignore[reportUnknownArgumentType]
-            if found is not None:
-                return found
-    return None
+    return next((each for each in members(error) if isinstance(each, kind)), None)
 
 
-def _sane_delay(delay: float) -> float:
-    if math.isnan(delay) or delay < 0:
-        return 0.0
-    return min(float(delay), _LONGEST_DELAY)
+def members(error: BaseException, *, causes: bool = False) -> Iterator[BaseException]:
+    """An exception and, of a group, all in it, the outermost first; each once, however they are nested.
+
+    Parameters
+    ----------
+    causes:
+        Also what each was raised from.
+    """
+    todo, seen = [error], set[int]()
+    while todo:
+        each = todo.pop(0)
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if isinstance(each, BaseExceptionGroup):
+            todo.extend(each.exceptions)  # pyright: ignore[reportUnknownArgumentType] - of any exception
+        if causes and each.__cause__ is not None:
+            todo.append(each.__cause__)

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor, RequestContext
-from google.protobuf import json_format
 
+from reactive_worker.errors import InvalidTaskError
 from reactive_worker.execution.context import TodoRequestContext
-from reactive_worker.execution.conversation import Conversation, new_conversation
+from reactive_worker.execution.conversation import Conversation, bare_conversation, new_conversation
 from reactive_worker.execution.event_queue import TodoEventQueue
 from reactive_worker.execution.history import has_history, history_of
 from reactive_worker.execution.ledger import Stopping
@@ -100,6 +100,11 @@ class TaskRun:
         if self.outcome is None and self._stop is None:
             self._steering.deliver(messages)
 
+    def refuse(self, message_id: str, why: str) -> None:
+        """Say that a message to this run cannot be handed over."""
+        if self.outcome is None and self._stop is None:
+            self._steering.refuse(message_id, why)
+
     def hurry(self) -> None:
         """End the grace period of a stopped executor now: what has not ended is left behind."""
         self._hurried.set()
@@ -108,31 +113,52 @@ class TaskRun:
 
     async def _drive(self) -> None:
         try:
-            try:
-                conversation = await self._history()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the task needs an end
-                if self._stop in SILENT:
-                    return
-                self._fail(self._open(new_conversation(self.todo)), error)
-                return
-            queue = self._open(conversation)
-            if self._stop in SILENT:
-                return
-            if self.todo.cancel_requested_at is not None:
-                self.cancel()
-            if self._prepare(queue, conversation):
-                if self._stop is None:
-                    await self._execute(queue)
-                if self._stop is not None:
-                    await self._halt(queue)
-                self._conclude(queue)
-            if queue.turn.implicit_task:
-                self._settings.note_implicit_task(self.todo.agent_type)
+            await self._live()
+        except asyncio.CancelledError:
+            # The loop is being torn down around us: nobody is there any more to store an end.
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the task needs an end
+            self._break(error)
         finally:
             self._steering.close()
             # Also when the loop is being torn down around us.
             if self._body is not None and not self._body.done():
                 self._body.cancel()
+
+    async def _live(self) -> None:
+        if self.todo.unreadable is not None:
+            raise InvalidTaskError(f"this row cannot be read: {self.todo.unreadable}")
+        conversation = await self._history()
+        queue = self._open(conversation)
+        if self._stop in SILENT:
+            return
+        if self.todo.cancel_requested_at is not None:
+            self.cancel()
+        if self._prepare(queue, conversation):
+            if self._stop is None:
+                await self._execute(queue)
+            if self._stop is not None:
+                await self._halt(queue)
+            self._conclude(queue)
+        if queue.turn.implicit_task:
+            self._settings.note_implicit_task(self.todo.agent_type)
+
+    def _break(self, error: BaseException) -> None:
+        """What lies between the claim and the executor's first line, and is none of its doing, went wrong.
+
+        It ends this row as an executor's exception would: a run without an end would stay in progress for as
+        long as the worker lives. A run that was to be stopped ends as that.
+        """
+        if self._stop in SILENT:
+            return
+        if self.outcome is not None:
+            # The end itself could not be handed on: that is for whoever watches this run.
+            raise error
+        queue = self._queue or self._open(bare_conversation(self.todo))
+        if self._stopping is not None:
+            queue.stopped(self._stopping)
+        else:
+            self._fail(queue, error)
 
     async def _history(self) -> Conversation:
         conversation = await self._conversation()
@@ -180,10 +206,10 @@ class TaskRun:
                 request=conversation.request,
                 reason=conversation.reason,
             )
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code, whatever it raises
+        except BaseException as error:  # noqa: BLE001 - the user's own code, whatever it raises
             self._fail(queue, error)
             return False
-        self._tell_metadata(self._context, conversation)
+        self._tell_exactly(self._context, conversation)
         if isinstance(self._context, TodoRequestContext):
             self._context.attach(self._steering)
         if self._stop is not None:
@@ -308,9 +334,10 @@ class TaskRun:
             self._queue.note(event_type, data, text)
 
     @staticmethod
-    def _tell_metadata(context: RequestContext, conversation: Conversation) -> None:
-        metadata = conversation.fold.snapshot().metadata
-        context.call_context.state["task_metadata"] = json_format.MessageToDict(metadata)
+    def _tell_exactly(context: RequestContext, conversation: Conversation) -> None:
+        state = context.call_context.state
+        state["task_metadata"] = dict(conversation.fold.metadata)
+        state["data_parts"] = conversation.data
 
     def _tell_threads(self) -> None:
         if isinstance(self._context, TodoRequestContext):

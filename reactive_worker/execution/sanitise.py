@@ -44,17 +44,28 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def name_of(error: BaseException) -> str:
+    """The class of an exception."""
+    try:
+        return shorten(storable(str.__str__(type(error).__name__)), 200)
+    except BaseException:  # noqa: BLE001 - a metaclass of the user's may say anything of itself
+        return "Exception"
+
+
 def describe(error: BaseException) -> str:
     """The message of an exception: redacted, storable, bounded; its class name when it has none."""
     try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's own __str__ may raise anything
-        text = f"(its message cannot be shown: {type(broken).__name__})"
-    return shorten(redact(storable(text[:_WINDOW])), MESSAGE_LIMIT) or type(error).__name__
+        # Not the subclass of str that a __str__ may return, with methods of its own.
+        text = str.__str__(str(error))
+    except BaseException as broken:  # noqa: BLE001 - a user's own __str__ may raise anything
+        text = f"(its message cannot be shown: {name_of(broken)})"
+    return shorten(redact(storable(text[:_WINDOW])), MESSAGE_LIMIT) or name_of(error)
 
 
 def error_record(error: BaseException, *, kind: str | None = None) -> dict[str, str]:
     """What `todolist.error` holds about an exception: ``{"type", "message", "traceback"}``.
+
+    Made of any exception, those included that `traceback` cannot print.
 
     Parameters
     ----------
@@ -63,9 +74,40 @@ def error_record(error: BaseException, *, kind: str | None = None) -> dict[str, 
     kind:
         ``type`` to record instead of the class name, for example ``timeout``.
     """
-    lines = "".join(traceback.format_exception(error))
-    tail = redact(storable(lines[-_WINDOW:]))
+    tail = redact(storable(_traceback(error)[-_WINDOW:]))
     if len(tail) > TRACEBACK_LIMIT:
         # The tail holds the frame that raised and the message; whole lines only.
         tail = "…\n" + tail[-TRACEBACK_LIMIT:].partition("\n")[2]
-    return {"type": kind or type(error).__name__, "message": describe(error), "traceback": tail}
+    return {"type": kind or name_of(error), "message": describe(error), "traceback": tail}
+
+
+def _traceback(error: BaseException) -> str:
+    # A chain of causes of any length would be printed whole, a group of groups deeper than the stack.
+    chain = _chain_length(error) <= _MOST_CHAINED
+    try:
+        return "".join(traceback.format_exception(error, chain=chain))
+    except BaseException as broken:  # noqa: BLE001 - it calls the user's __str__, __repr__, __notes__ and more
+        why = name_of(broken)
+    try:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+    except BaseException as broken:  # noqa: BLE001 - frames may name files that cannot be read
+        frames, why = "", name_of(broken)
+    return f"{frames}(the rest cannot be printed: {why})"
+
+
+#: Exceptions, by cause, context and group, that a traceback shows at most.
+_MOST_CHAINED = 100
+
+
+def _chain_length(error: BaseException) -> int:
+    todo: list[BaseException | None] = [error]
+    seen = set[int]()
+    while todo and len(seen) <= _MOST_CHAINED:
+        each = todo.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        todo += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            todo += list(each.exceptions)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType] - of any exception
+    return len(seen)

@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from a2a.helpers import get_message_text
 from a2a.types import Message
 
-from reactive_worker.execution.wire import as_json
+from reactive_worker.execution.wire import as_json, data_of
 from reactive_worker.models import EventType, OutcomeKind
 
 _logger = logging.getLogger(__name__)
@@ -32,11 +32,18 @@ class SteerMessage:
     message: Message
     #: True when an earlier run has said that it arrived.
     accepted: bool = False
+    #: The message as JSON, as it was sent; None: as `message` says.
+    raw: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:
         """Its text parts, joined by newlines."""
         return get_message_text(self.message)
+
+    @property
+    def data(self) -> tuple[Any, ...]:
+        """Its data parts as JSON, with numbers as they were sent."""
+        return data_of(as_json(self.message) if self.raw is None else self.raw)
 
 
 def noted(record: Callable[[EventType, Mapping[str, Any], str | None], None]) -> Note:
@@ -47,7 +54,7 @@ def noted(record: Callable[[EventType, Mapping[str, Any], str | None], None]) ->
         if why is not None:
             steer["reason"] = why
         if kind is EventType.STEER_ACCEPTED:
-            steer["message"] = as_json(message.message)
+            steer["message"] = as_json(message.message) if message.raw is None else dict(message.raw)
         record(kind, {"steer": steer}, why or message.text)
 
     return note
@@ -101,6 +108,13 @@ class Steering:
             elif self._timer is None:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(self._patience, self._refuse_all)
+
+    def refuse(self, id: str, why: str) -> None:
+        """A message has arrived that nobody can read: it alone is refused, with the reason."""
+        if id in self._seen or self._closed:
+            return
+        self._seen.add(id)
+        self._note(EventType.STEER_REFUSED, SteerMessage(id, Message()), why)
 
     def conclude(self, kind: OutcomeKind, note: Note) -> None:
         """The run is about to end like this; `note` records just before its last event.

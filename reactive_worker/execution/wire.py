@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar, cast
 
+from a2a.helpers import new_data_part
 from a2a.types import (
     Artifact,
     Message,
@@ -24,7 +25,8 @@ from a2a.utils.proto_utils import to_stream_response
 from google.protobuf import json_format
 from google.protobuf import message as protobuf
 
-from reactive_worker.errors import EventRefusedError
+from reactive_worker.errors import EventRefusedError, InvalidTaskError
+from reactive_worker.execution import numbers
 from reactive_worker.execution.sanitise import storable, without_nul
 
 Event: TypeAlias = Message | Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
@@ -59,24 +61,26 @@ def encode(event: E_) -> tuple[E_, dict[str, Any]]:
     Raises
     ------
     EventRefusedError
-        NaN or Infinity in `data` or `metadata`, or nesting too deep to be read again.
+        NaN, Infinity or a float that may have been another number in `data` or `metadata`, or nesting too
+        deep to be read again.
     """
     try:
-        data = json_format.MessageToDict(to_stream_response(event))
+        data = numbers.to_json(to_stream_response(event), strict=True)
         raw = event.SerializeToString()
         # Protobuf's own zero bytes make this a filter, not a proof; the walk behind it is the expensive half.
         if b"\0" in raw:
             cleaned = cast("dict[str, Any]", without_nul(data))
             # Most of the time the zero was a length or a number: comparing is cheap, parsing again is not.
             if cleaned != data:
-                return cast("E_", payload_of(json_format.ParseDict(cleaned, StreamResponse()))), cleaned
+                read = numbers.parse(cleaned, StreamResponse(), exact=True)
+                return cast("E_", payload_of(read)), cleaned
         if len(raw) > _TOO_SHORT_TO_BE_DEEP:
             _check_depth(data)
     except json_format.SerializeToJsonError as error:
         raise EventRefusedError(
             f"This {type(event).__name__} cannot be written as JSON (NaN and Infinity are no JSON): {error}"
         ) from error
-    except (json_format.ParseError, protobuf.Error, RecursionError) as error:
+    except (InvalidTaskError, protobuf.Error, RecursionError) as error:
         raise EventRefusedError(f"This {type(event).__name__} is nested too deeply: {error}") from error
     return event, data
 
@@ -92,28 +96,16 @@ _TOO_SHORT_TO_BE_DEEP = 160
 
 def _check_depth(data: dict[str, Any]) -> None:
     """Refuse what `decode` could not read again; cheap unless there is deep data."""
-    depth = 0
-    level: list[Any] = [data]
-    while level and depth <= _MAX_JSON_DEPTH:
-        depth += 1
-        following: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                following.extend(cast("dict[str, Any]", item).values())
-            elif isinstance(item, list):
-                following.extend(cast("list[Any]", item))
-        level = following
-    if level:
-        json_format.ParseDict(data, StreamResponse())
+    if numbers.deeper_than(data, _MAX_JSON_DEPTH):
+        numbers.parse(data, StreamResponse())
 
 
 def decode(data: Mapping[str, Any]) -> Event | None:
     """Read `events.event_data` back; None when it is no A2A event (a retry note, a later version's kind).
 
-    Raises json_format.ParseError when it has the name of an A2A event but not its form.
+    Raises InvalidTaskError when it has the name of an A2A event but not its form.
     """
-    response = json_format.ParseDict(dict(data), StreamResponse(), ignore_unknown_fields=True)
-    return payload_of(response)
+    return payload_of(numbers.parse(dict(data), StreamResponse(), exact=True))
 
 
 def payload_of(response: StreamResponse) -> Event | None:
@@ -123,16 +115,50 @@ def payload_of(response: StreamResponse) -> Event | None:
 
 
 def decode_request(data: Mapping[str, Any]) -> SendMessageRequest | None:
-    """Read a `message_received` event: ``{"message": {...}}``, with the client's whole request where there
-    was one."""
+    """Read a `message_received` event: ``{"message": {...}}``, with the client's whole request if it has one.
+
+    Raises InvalidTaskError.
+    """
     if not isinstance(data.get("message"), Mapping):
         return None
-    return json_format.ParseDict(dict(data), SendMessageRequest(), ignore_unknown_fields=True)
+    return numbers.parse(dict(data), SendMessageRequest())
+
+
+def data_of(message: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The data parts of a message's JSON, exactly as they were sent."""
+    parts = cast("list[Mapping[str, Any]]", message.get("parts") or [])
+    return tuple(part["data"] for part in parts if "data" in part)
+
+
+def data_part(value: Any, *, exact: bool = True) -> Part:
+    """A data part for an event of this worker, with whole numbers of any length.
+
+    Parameters
+    ----------
+    value:
+        JSON.
+    exact:
+        False for a queue that is not the worker's: numbers a float cannot hold are then text.
+
+    Raises
+    ------
+    EventRefusedError
+        NaN or Infinity, a number of more than 4,300 digits, or nesting too deep.
+
+    Example
+    -------
+    >>> await updater.add_artifact([data_part({"id": 2**60 + 1})])  # doctest: +SKIP
+    """
+    try:
+        prepared = numbers.marked(value) if exact else numbers.spelled(value)
+        return new_data_part(prepared, media_type="application/json")
+    except RecursionError as error:
+        raise EventRefusedError(f"This data is nested too deeply: {error}") from error
 
 
 def as_json(value: Message | Artifact | Part) -> dict[str, Any]:
     """A piece of an event as JSON, storable in jsonb."""
-    return cast("dict[str, Any]", without_nul(json_format.MessageToDict(value)))
+    return cast("dict[str, Any]", without_nul(numbers.to_json(value)))
 
 
 def text_of(parts: Sequence[Part]) -> str | None:

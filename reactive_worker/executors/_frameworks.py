@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from a2a.helpers import get_data_parts, new_data_part, new_text_part
+from a2a.helpers import get_data_parts, new_text_part
 from a2a.server.agent_execution import RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
-from a2a.types import Task, TaskState, TaskStatus
+from a2a.types import Message, Task, TaskState, TaskStatus
 
 from reactive_worker.errors import ConfigurationError
+from reactive_worker.execution.event_queue import TodoEventQueue
+from reactive_worker.execution.numbers import marked, revealed, spelled
 from reactive_worker.execution.sanitise import shorten
+from reactive_worker.execution.wire import data_part
 
 #: Characters of a tool's arguments or result that a progress message shows.
 SHOWN = 500
@@ -57,6 +61,7 @@ class Output:
         self.texts: dict[str, str] = {}
         self._context = context
         self._queue = queue
+        self._exact = isinstance(queue, TodoEventQueue)
 
     async def begin(self) -> None:
         """Say that the task exists: our worker knows, a plain a2a server wants to hear it first."""
@@ -87,21 +92,26 @@ class Output:
             if value and self.texts.get(artifact) != value:
                 await self.token(artifact, value, new=True)
             return
-        part = new_data_part(value, media_type="application/json")
+        part = data_part(value, exact=self._exact)
         await self.updater.add_artifact([part], artifact_id=artifact, name=artifact)
 
     async def progress(self, text: str, metadata: dict[str, Any] | None = None) -> None:
         """A line about what is going on."""
         message = self.updater.new_agent_message([new_text_part(text)])
-        await self.updater.update_status(TaskState.TASK_STATE_WORKING, message, metadata=metadata)
+        await self._status(TaskState.TASK_STATE_WORKING, message, metadata)
 
     async def ask(self, text: str, data: Any = None, metadata: dict[str, Any] | None = None) -> None:
         """Ask a person; `execute()` should return after it."""
         parts = [new_text_part(text)]
         if data is not None:
-            parts.append(new_data_part(data, media_type="application/json"))
+            parts.append(data_part(data, exact=self._exact))
         message = self.updater.new_agent_message(parts)
-        await self.updater.update_status(TaskState.TASK_STATE_INPUT_REQUIRED, message, metadata=metadata)
+        await self._status(TaskState.TASK_STATE_INPUT_REQUIRED, message, metadata)
+
+    async def _status(self, state: TaskState, message: Message, metadata: dict[str, Any] | None) -> None:
+        if metadata is not None:
+            metadata = marked(metadata) if self._exact else spelled(metadata)
+        await self.updater.update_status(state, message, metadata=metadata)
 
 
 def is_answer(context: RequestContext) -> bool:
@@ -111,8 +121,11 @@ def is_answer(context: RequestContext) -> bool:
 
 
 def answer_of(context: RequestContext) -> Any:
-    """The answer: its data part if it has one, else its text."""
-    data = get_data_parts(context.message.parts) if context.message is not None else []
+    """The answer: its data part if it has one, numbers as they were sent; else its text."""
+    data: Sequence[Any] | None = context.call_context.state.get("data_parts")
+    if data is None:
+        # Served by a plain a2a server: all there is, is the message.
+        data = revealed(get_data_parts(context.message.parts)) if context.message is not None else []
     return data[0] if data else context.get_user_input()
 
 

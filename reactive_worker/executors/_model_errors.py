@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
 from reactive_worker.access.redaction import REDACTED
 from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
+from reactive_worker.execution.outcome import members
 from reactive_worker.execution.sanitise import describe, shorten
 
 #: Seconds to wait when a model says "too many requests" and not for how long.
@@ -64,7 +65,7 @@ def failure_of(error: BaseException) -> ReactiveWorkerError | None:
     Works by shape, not by class: the clients of OpenAI, Anthropic, LiteLLM and others look alike, and none of
     them need be installed. A framework may have wrapped the error: its causes are looked at, too.
     """
-    for each in _chain(error):
+    for each in members(error, causes=True):
         if isinstance(each, RetryLater | PermanentFailure):
             return None
         status = getattr(each, "status_code", None)
@@ -117,21 +118,6 @@ def _is_transport(error: BaseException) -> bool:
             "httpcore.ProtocolError",
         }
     )
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, its causes, and those in groups; the outermost first."""
-    todo, seen = [error], set[int]()
-    while todo:
-        each = todo.pop(0)
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        if isinstance(each, BaseExceptionGroup):
-            todo.extend(each.exceptions)  # pyright: ignore[reportUnknownArgumentType] - of any exception
-        if each.__cause__ is not None:
-            todo.append(each.__cause__)
 
 
 def _text(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
 from reactive_worker.errors import ConfigurationError
+from reactive_worker.execution.numbers import to_json
 from reactive_worker.execution.threads import run_blocking
 from reactive_worker.executors._frameworks import Output, answer_of, is_answer, require, shown
 from reactive_worker.executors._model_errors import model_errors
@@ -235,7 +236,9 @@ def _conversation(context: RequestContext) -> tuple[list[str], list[Any]]:
     if not is_answer(context):
         return [], []
     task = context.current_task
-    kept: Any = getattr(context, "task_metadata", None) or (dict(task.metadata) if task is not None else {})
+    kept: Any = getattr(context, "task_metadata", None) or (
+        to_json(task.metadata) if task is not None else {}
+    )
     pairs: list[Any] = list(kept.get(KEY) or [])
     answers = [pair[1] for pair in pairs[:-1]] + ([answer_of(context)] if pairs else [])
     return [str(pair[0]) for pair in pairs], answers

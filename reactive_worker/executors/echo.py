@@ -12,6 +12,7 @@ from a2a.server.tasks import TaskUpdater
 from a2a.types import Task, TaskState, TaskStatus
 
 from reactive_worker.errors import PermanentFailure
+from reactive_worker.execution.numbers import revealed
 
 #: Chunks the prompt is streamed in, at most.
 CHUNKS = 4
@@ -89,5 +90,5 @@ def _options(context: RequestContext) -> dict[str, Any]:
     data = context.call_context.state.get("input_data")
     if data is None and context.message is not None:
         # Served by a plain a2a server: the options come in the message.
-        data = next(iter(get_data_parts(context.message.parts)), None)
+        data = revealed(next(iter(get_data_parts(context.message.parts)), None))
     return cast("dict[str, Any]", data) if isinstance(data, dict) else {}

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, cast
 
-from a2a.helpers import get_data_parts, new_data_part, new_raw_part, new_text_part
+from a2a.helpers import get_data_parts, new_raw_part, new_text_part
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
@@ -23,7 +23,10 @@ from a2a.types import (
     TaskStatusUpdateEvent,
 )
 
+from reactive_worker.execution.event_queue import TodoEventQueue
+from reactive_worker.execution.numbers import revealed
 from reactive_worker.execution.threads import run_blocking
+from reactive_worker.execution.wire import data_part
 
 _END = object()
 #: What a function can be given, by the names of its parameters.
@@ -149,6 +152,7 @@ class _Output:
         #: True when the function has ended the task itself.
         self.replied = False
         self._queue = queue
+        self._exact = isinstance(queue, TodoEventQueue)
         self._artifact = artifact
         self._begun = False
 
@@ -164,14 +168,14 @@ class _Output:
             self.replied = state not in (None, TaskState.TASK_STATE_WORKING, TaskState.TASK_STATE_SUBMITTED)
             await self._queue.enqueue_event(item)
         else:
-            part = _part(item)
+            part = _part(item, self._exact)
             append, self._begun = self._begun, True
             await self.updater.add_artifact(
                 [part], artifact_id=self._artifact, name=self._artifact, append=append
             )
 
 
-def _part(item: Any) -> Part:
+def _part(item: Any, exact: bool) -> Part:
     if isinstance(item, Part):
         return item
     if isinstance(item, str):
@@ -179,8 +183,7 @@ def _part(item: Any) -> Part:
     if isinstance(item, bytes | bytearray | memoryview):
         return new_raw_part(bytes(cast("bytes", item)), media_type="application/octet-stream")
     if isinstance(item, dict | list | tuple | int | float):
-        value = list(cast("tuple[Any, ...]", item)) if isinstance(item, tuple) else cast("Any", item)
-        return new_data_part(value, media_type="application/json")
+        return data_part(item, exact=exact)
     raise TypeError(
         f"a function executor's result is text, bytes, JSON or an a2a Part, not {type(item).__qualname__}"
     )
@@ -194,7 +197,7 @@ def _argument(name: str, context: RequestContext) -> Any:
     data = context.call_context.state.get("input_data")
     if data is None and context.message is not None:
         # Served by a plain a2a server: the data come in the message.
-        data = next(iter(get_data_parts(context.message.parts)), None)
+        data = revealed(next(iter(get_data_parts(context.message.parts)), None))
     return data
 
 

@@ -15,7 +15,8 @@ from supabase import AsyncClient, AsyncClientOptions, AuthError, Client
 from reactive_worker.access.credentials import Credentials
 from reactive_worker.access.project import check_url
 from reactive_worker.access.redaction import redact
-from reactive_worker.errors import TokenExpiredError
+from reactive_worker.errors import TokenExpiredError, UnreachableError
+from reactive_worker.store._answers import KeptAnswer
 from reactive_worker.store.translate import translate
 
 logger = logging.getLogger(__name__)
@@ -167,18 +168,38 @@ class Connection:
         return await self._send(build, what)
 
     async def _send(self, build: Callable[[], Any], what: str) -> Any:
+        kept: KeptAnswer | None = None
         try:
             self._authorize()
+            query = build()
+            kept = KeptAnswer(query, is_async=self._is_async)
             if self._threads is None:
-                answer = await build().execute()
+                answer = await query.execute()
             else:
                 loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(self._threads, lambda: build().execute())
+                answer = await loop.run_in_executor(self._threads, query.execute)
         except (APIError, httpx.HTTPError, OSError) as error:
             told = translate(error, what=what, url=self.url, credentials=self.credentials)
             # A cause that quotes a key (an illegal header, an odd URL) stays behind.
             raise told from (error if redact(str(error)) == str(error) else None)
+        except (RecursionError, ValueError):
+            # A thousand levels, or a number of 4,300 digits: json gives up, and postgrest with it.
+            if kept is None or not kept.came:
+                raise
+            return self._reread(kept, what)
+        if isinstance(answer.data, str):
+            # What json refuses for the sake of one value comes back as text: read what can be read of it.
+            return self._reread(kept, what)
         return answer.data
+
+    def _reread(self, kept: KeptAnswer, what: str) -> Any:
+        try:
+            return kept.read()
+        except ValueError as error:
+            raise UnreachableError(
+                f"{self.url} answered {what} with something that is no JSON ({error}): "
+                "is it the project's own server that answers there?"
+            ) from None
 
     async def _refresh(self) -> bool:
         """Let a user's client renew its session; True when it has another token now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -15,6 +16,8 @@ from reactive_worker.models import (
     parse_time,
 )
 from reactive_worker.store.connection import Connection, Filter
+
+logger = logging.getLogger(__name__)
 
 #: The schema version this code was written for; older workers keep running against newer schemas.
 SCHEMA_VERSION = 1
@@ -34,6 +37,17 @@ def event_row(event: TodoEvent) -> dict[str, Any]:
         "task_id": event.task_id,
         "task_state": event.task_state,
     }
+
+
+def _read_all(rows: Iterable[Mapping[str, Any]]) -> list[Todo]:
+    """Rows for a list: one that not even says what it is keeps no other from being shown."""
+    found: list[Todo] = []
+    for row in rows:
+        try:
+            found.append(Todo.read(row))
+        except InvalidTaskError as error:
+            logger.warning("a task is left out of the list, its row cannot be read: %s", error)
+    return found
 
 
 class TodoStore:
@@ -59,7 +73,7 @@ class TodoStore:
         rows = await self.connection.select("todolist", filters=[("id", "eq", id)])
         if not rows:
             raise TaskNotFoundError(f"no task {id}, or it belongs to somebody else")
-        return Todo.from_row(rows[0])
+        return Todo.read(rows[0])
 
     async def events(self, id: str, after: int = 0, limit: int = 500) -> list[TodoEvent]:
         """Read a task's events with ``seq > after``, in order."""
@@ -69,7 +83,7 @@ class TodoStore:
             order=[("seq", False)],
             limit=limit,
         )
-        return [TodoEvent.from_row(row) for row in rows]
+        return [TodoEvent.read(row) for row in rows]
 
     async def all_events(self, id: str, after: int = 0) -> list[TodoEvent]:
         """Read all events of a task with ``seq > after``, in pages (max_rows caps one answer silently)."""
@@ -101,28 +115,26 @@ class TodoStore:
             limit=limit,
             offset=offset,
         )
-        return [Todo.from_row(row) for row in rows]
+        return _read_all(rows)
 
     async def recent_events(self, limit: int = 10) -> list[TodoEvent]:
         """Newest events of all tasks first."""
         rows = await self.connection.select(
             "events", order=[("created_at", True), ("seq", True)], limit=limit
         )
-        return [TodoEvent.from_row(row) for row in rows]
+        return [TodoEvent.read(row) for row in rows]
 
     async def cancel(self, id: str, reason: str | None = None) -> Todo:
         """Cancel a task; a running one is told. Raises TaskNotFoundError, TaskConflictError."""
-        return Todo.from_row(await self.connection.rpc("cancel_todo", {"p_id": id, "p_reason": reason}))
+        return Todo.read(await self.connection.rpc("cancel_todo", {"p_id": id, "p_reason": reason}))
 
     async def retry(self, id: str) -> Todo:
         """Put a failed or cancelled task back. Raises TaskNotFoundError, TaskConflictError."""
-        return Todo.from_row(await self.connection.rpc("retry_todo", {"p_id": id}))
+        return Todo.read(await self.connection.rpc("retry_todo", {"p_id": id}))
 
     async def answer(self, id: str, message: Mapping[str, Any]) -> Todo:
         """Answer a waiting task with an A2A message. Raises TaskNotFoundError, TaskConflictError."""
-        return Todo.from_row(
-            await self.connection.rpc("answer_todo", {"p_id": id, "p_message": dict(message)})
-        )
+        return Todo.read(await self.connection.rpc("answer_todo", {"p_id": id, "p_message": dict(message)}))
 
     async def steer(self, id: str, message: Mapping[str, Any]) -> int:
         """Store a message to a running task and wake its worker; what becomes of it is said after this seq.
@@ -144,7 +156,7 @@ class TodoStore:
             order=[("started_at", False), ("id", False)],
             limit=limit,
         )
-        return [Todo.from_row(row) for row in rows]
+        return _read_all(rows)
 
     async def timings(self, agent_type: str | None, window: float) -> dict[str, Any]:
         """Recent wait and run times, completions by minute, failures by cause, in one query."""
@@ -209,7 +221,7 @@ class TodoStore:
             try:
                 candidates.append(Candidate.from_row(row, "sweep"))
             except InvalidTaskError as error:
-                self.unreadable.append((row, error))
+                logger.warning("a task cannot be offered, its row cannot be read: %s", error)
         due = answer["next_due_at"]
         return SweepResult(
             candidates=tuple(candidates),
@@ -227,7 +239,7 @@ class TodoStore:
         claimed: list[Todo] = []
         for row in answer["claimed"]:
             try:
-                claimed.append(Todo.from_row(row))
+                claimed.append(Todo.read(row))
             except InvalidTaskError as error:
                 self.unreadable.append((row, error))
         return ClaimResult(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from a2a.types import Message
-from google.protobuf import json_format
 
-from reactive_worker.errors import ReactiveWorkerError
+from reactive_worker.columns import FlawedRow
+from reactive_worker.errors import InvalidTaskError, ReactiveWorkerError
+from reactive_worker.execution.numbers import parse
 from reactive_worker.execution.run import TaskRun
+from reactive_worker.execution.sanitise import describe
 from reactive_worker.execution.steering import SteerMessage
 from reactive_worker.store.store import TodoStore
 
@@ -59,11 +61,27 @@ class SteeringFeed:
                 logger.warning("could not read messages to running tasks: %s", error)
                 return
             for row in rows:
-                run = self._find(str(row["todolist_id"]), int(row["attempt"]))
-                if run is not None:
-                    run.steer([_message(row)])
+                self._hand_over(row)
+
+    def _hand_over(self, row: Mapping[str, Any]) -> None:
+        """Give one message to its run; what is wrong with it is said to its sender, and stops nobody else."""
+        run = self._find(str(row["todolist_id"]), int(row["attempt"]))
+        if run is None:
+            return
+        try:
+            message = _message(row)
+        except InvalidTaskError as error:
+            why = f"this is no A2A message: {describe(error)}"
+            logger.warning("a message to task %s is refused: %s", run.todo.id, why)
+            run.refuse(str(row["id"]), why)
+        else:
+            run.steer([message])
 
 
-def _message(row: dict[str, Any]) -> SteerMessage:
-    message = json_format.ParseDict(row["message"], Message(), ignore_unknown_fields=True)
-    return SteerMessage(str(row["id"]), message, bool(row["accepted"]))
+def _message(row: Mapping[str, Any]) -> SteerMessage:
+    """The message of a row; raises InvalidTaskError."""
+    if isinstance(row, FlawedRow):
+        raise InvalidTaskError(row.reason)
+    return SteerMessage(
+        str(row["id"]), parse(row["message"], Message()), bool(row["accepted"]), row["message"]
+    )

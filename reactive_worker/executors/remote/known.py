@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from a2a.server.agent_execution import RequestContext
 from a2a.types import Role
-from google.protobuf import json_format
 
+from reactive_worker.execution.numbers import to_json
 from reactive_worker.execution.wire import INTERRUPTED
 
 #: Where it is kept: in the metadata of the task, thus in the log of its events.
@@ -82,6 +82,6 @@ def _kept(context: RequestContext) -> Mapping[str, Any]:
     # Our worker knows what abandoned runs of this turn have said; a plain a2a server has the task only.
     metadata = context.call_context.state.get("task_metadata")
     if metadata is None and context.current_task is not None:
-        metadata = json_format.MessageToDict(context.current_task.metadata)
+        metadata = to_json(context.current_task.metadata)
     kept = metadata.get(KEY) if isinstance(metadata, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - anybody's JSON
     return cast("Mapping[str, Any]", kept) if isinstance(kept, Mapping) else {}

@@ -12,11 +12,10 @@ import pytest
 from a2a.server.agent_execution import AgentExecutor
 
 from reactive_worker.client.tasks import TaskClient
-from reactive_worker.errors import InvalidTaskError, PermanentFailure, RetryLater, UnreachableError
+from reactive_worker.errors import InvalidTaskError, PermanentFailure, RetryLater
 from reactive_worker.executors.function import FunctionExecutor
 from reactive_worker.models import PushState, Todo
 from reactive_worker.testing.workers import eventually, running_worker
-from reactive_worker.worker.delivery import Delivery
 from tests.executors import Echo
 from tests.support import broken_logs, count, events_of, insert, query
 
@@ -207,38 +206,69 @@ async def test_bad_input_is_refused_or_stored_and_stops_nothing_else(
     assert await broken_logs(db) == []
 
 
-async def test_a_claimed_row_nobody_can_read_fails_alone(
-    local_supabase: Any, monkeypatch: pytest.MonkeyPatch
+#: What jsonb takes and Python's json does not, or no float holds.
+POISON = {
+    "long": '{"n": 1e4400}',
+    "deep": "[" * 3_000 + "]" * 3_000,
+    "deep objects": '{"a":' * 2_000 + "1" + "}" * 2_000,
+    "beyond a2a": "[" * 95 + "]" * 95,
+}
+
+
+async def test_rows_nobody_can_read_fail_by_themselves_and_can_be_shown(
+    local_supabase: Any, client: TaskClient
 ) -> None:
-    """Whatever rows look like one day: those claimed with it run, even when the API goes away meanwhile."""
+    """Each is the best of a backlog: it is claimed with others, until its budget is used up."""
     db = local_supabase.db_url
-    read, refuse = Todo.from_row, Delivery.refuse
-    tries = 0
+    for name, value in POISON.items():
+        row = "insert into todolist (agent_type, prompt, input_data, priority) values ('test', %s, %s, 5)"
+        await query(db, row, name, value)
+    huge = (await insert(db, ["a float is too small"], input_data={"n": 10**309}))[0]
+    fine = await insert(db, [f"fine {number}" for number in range(20)])
+    settings = {"heartbeat": 0.2, "polling_interval": 0.5, "concurrency": 4}
+    async with running_worker(local_supabase, Echo(), settings=settings):
+        await eventually(lambda: all_ended(db), timeout=60)
+    rows = await query(db, "select id::text, prompt, agent_status, failures, error from todolist")
+    found = {row["prompt"]: row for row in rows}
+    assert all(row["agent_status"] == "completed" for row in rows if row["id"] in {huge, *fine})
+    for name in POISON:
+        assert (found[name]["agent_status"], found[name]["failures"]) == ("failed", 3)
+        assert found[name]["error"]["type"] == "InvalidTaskError"
+        said = [event["event_type"] for event in await events_of(db, found[name]["id"])]
+        assert said == ["task_started", "task_retrying"] * 2 + ["task_started", "task_failed"]
+        shown = await client.get_task(found[name]["id"])
+        assert (shown.unreadable is None) == (name == "beyond a2a")
+    assert "4300 digits" in found["long"]["error"]["message"]
+    assert "3000 levels deep" in found["deep"]["error"]["message"]
+    assert "nested too deeply" in found["beyond a2a"]["error"]["message"]
+    assert len(await client.list_tasks(limit=100)) == len(rows)
+    assert await broken_logs(db) == []
+    # What else is done with such a row works as well.
+    assert (await client.retry_task(found["deep"]["id"])).agent_status == "pending"
+    assert (await client.cancel_task(found["deep"]["id"])).agent_status == "cancelled"
+
+
+async def all_ended(db: str) -> bool:
+    rows = await query(db, "select 1 from todolist where agent_status in ('pending', 'in_progress') limit 1")
+    return not rows
+
+
+async def test_an_odd_column_fails_its_row_only(local_supabase: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever rows look like one day, those claimed with one that cannot be read run."""
+    db = local_supabase.db_url
+    read = Todo.from_row
 
     def picky(row: Any) -> Todo:
         if row["prompt"] == "unreadable":
             raise InvalidTaskError("this makes no sense")
         return read(row)
 
-    async def away_at_first(self: Delivery, row: Any, error: BaseException) -> None:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            raise UnreachableError("the API is away")
-        await refuse(self, row, error)
-
     monkeypatch.setattr(Todo, "from_row", picky)
-    monkeypatch.setattr(Delivery, "refuse", away_at_first)
     await insert(db, ["a", "b", "unreadable", "c"])
     async with running_worker(local_supabase, Echo(), settings={"heartbeat": 0.2, "polling_interval": 0.5}):
-        await eventually(lambda: query(db, "select 1 from todolist where agent_status = 'failed'"))
-        await eventually(lambda: three_completed(db))
+        await eventually(lambda: all_ended(db), timeout=60)
     (row,) = await query(db, "select prompt, error from todolist where agent_status = 'failed'")
     assert row["prompt"] == "unreadable"
-    assert row["error"]["message"] == "this makes no sense"
-    assert tries == 2
+    assert row["error"]["message"] == "this row cannot be read: this makes no sense"
+    assert await count(db, "completed") == 3
     assert await broken_logs(db) == []
-
-
-async def three_completed(db: str) -> bool:
-    return await count(db, "completed") == 3

@@ -8,8 +8,10 @@ from a2a.server.events import EventQueue
 from a2a.types import Role, TaskState
 from google.protobuf.json_format import MessageToDict
 
+from reactive_worker.errors import InvalidTaskError
 from reactive_worker.execution import TodoRequestContext, fold_events, read_log
-from reactive_worker.models import EventType
+from reactive_worker.execution.conversation import new_conversation
+from reactive_worker.models import MOST_LEVELS, EventType
 from tests.unit.execution.fakes import (
     CONTEXT,
     ID,
@@ -186,17 +188,70 @@ def test_fold_events_is_the_task_as_readers_see_it() -> None:
     assert texts(task) == ["hello", "ok?", "yes"]
 
 
-def test_input_data_too_deep_for_a2a_is_left_out_of_the_message_only(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.mark.parametrize("levels", [34, 95, 5000])
+def test_input_data_too_deep_for_a2a_makes_no_message_and_shows_all_the_same(levels: int) -> None:
     deep: dict[str, object] = {}
-    for _ in range(200):
+    for _ in range(levels):
         deep = {"x": deep}
-    context = TodoRequestContext(make_todo(input_data=deep))
-    assert context.message is not None
-    assert len(context.message.parts) == 1
-    assert context.input_data is deep
-    assert "left out of its message" in caplog.text
+    todo = make_todo(input_data=deep)
+    with pytest.raises(InvalidTaskError, match=r"input_data cannot be given to an agent.*nested too deeply"):
+        new_conversation(todo)
+    task = fold_events(todo, LogBook().started().events)
+    assert task is not None
+    assert texts(task) == ["hello"]
+
+
+def nested(levels: int, kind: type) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = {"x": value} if kind is dict else [value]
+    return value
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+@pytest.mark.parametrize("levels", [1, 29, 30, 31, 32, 33, 46, 47, 95, 600, 5000])
+async def test_whatever_depth_a_run_begins_with_it_goes_on_with(levels: int, kind: type) -> None:
+    """What is taken can be put into history, metadata of a log and a request; what is not is refused."""
+    data = nested(levels, kind)
+    ran = await run(publisher(), make_todo(input_data=data))
+    assert ran.outcome.kind == ("completed" if levels <= MOST_LEVELS else "retry")
+    assert levels <= MOST_LEVELS or "nested too deeply" in str(ran.outcome.error)
+    log = parked().add(EventType.MESSAGE_RECEIVED, {"message": {"parts": [{"data": data}]}}).started()
+    again = await run(publisher(), log.todo(), load_events=log.load)
+    assert again.outcome.kind == ran.outcome.kind
+
+
+UNREADABLE = [
+    {"message": {"parts": [123]}},
+    {"message": {"parts": [{"data": [[]]}], "metadata": 5}},
+    {"message": "gone"},
+    {},
+]
+
+
+@pytest.mark.parametrize("data", UNREADABLE)
+def test_a_run_without_the_answer_it_was_given_does_not_begin(data: dict[str, object]) -> None:
+    log = parked().add(EventType.MESSAGE_RECEIVED, data).started()
+    with pytest.raises(InvalidTaskError, match="the answer cannot be given to an agent"):
+        read_log(log.todo(), log.events, for_run=True)
+    # Shown it is, and a later answer that can be read takes its place.
+    assert read_log(log.todo(), log.events).answers == 0
+    log.said(status(INPUT, "again?"), EventType.INPUT_REQUIRED).answered("yes").started()
+    assert read_log(log.todo(), log.events, for_run=True).answers == 1
+
+
+def test_an_answer_is_told_as_it_was_sent() -> None:
+    sent = {"id": 2**53 + 1, "n": 5, "long": -(10**400), "x": 0.5, "yes": True, "of": [2**60, {"k": 7.0}]}
+    log = parked().add(EventType.MESSAGE_RECEIVED, {"message": {"parts": [{"data": sent}]}}).started()
+    conversation = read_log(log.todo(), log.events, for_run=True)
+    assert conversation.data == (sent,)
+    (part,) = conversation.request.message.parts
+    told = MessageToDict(part)["data"]
+    # A2A has floats only: what they cannot hold is there as its digits.
+    assert told["id"] == "9007199254740993"
+    assert told["long"] == "-1" + "0" * 400
+    assert told["of"][0] == str(2**60)
+    assert (told["n"], told["x"], told["yes"]) == (5.0, 0.5, True)
 
 
 # -- turns, run one after another --------------------------------------------------------------------------

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from a2a.types import Message, Part, Task, TaskState
-from google.protobuf import json_format
 from google.protobuf import message as protobuf
 
-from reactive_worker.errors import EventRefusedError
+from reactive_worker.errors import EventRefusedError, InvalidTaskError
 from reactive_worker.execution.wire import copy_of, decode, decode_request, encode, text_of
 from tests.unit.execution.fakes import artifact, message, status
 
@@ -82,7 +81,7 @@ def test_what_json_has_no_word_for_is_refused_clearly(value: float) -> None:
 def test_other_events_of_the_log_are_not_a2a() -> None:
     assert decode({"retry": {"failures": 1}}) is None
     assert decode({}) is None
-    with pytest.raises(json_format.ParseError):
+    with pytest.raises(InvalidTaskError, match="timestamp"):
         decode({"statusUpdate": {"status": {"timestamp": "yesterday"}}})
 
 
