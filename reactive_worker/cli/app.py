@@ -13,6 +13,7 @@ from typing import NoReturn
 from reactive_worker import __version__
 from reactive_worker.access.redaction import redact
 from reactive_worker.cli import (
+    acts,
     artifact,
     demo,
     dev,
@@ -21,6 +22,7 @@ from reactive_worker.cli import (
     monitor,
     project,
     run_worker,
+    submit,
     tasks,
     tokens,
     wait,
@@ -75,7 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
         dev,
         demo,
         run_worker,
+        submit,
         tasks,
+        acts,
         wait,
         artifact,
         events,

@@ -6,15 +6,12 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reactive_worker.cli.console import Console
+from reactive_worker.cli.ids import check_ids, whole_id
 from reactive_worker.cli.options import Commands, add_command, add_connection
-from reactive_worker.cli.with_client import run_with_client
+from reactive_worker.cli.with_client import Supabase, run_connected
 from reactive_worker.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from reactive_worker.client.tasks import TaskClient
 
 
 def add(commands: Commands) -> None:
@@ -34,8 +31,11 @@ def add(commands: Commands) -> None:
 
 
 def _artifact(args: argparse.Namespace, console: Console) -> int:
-    async def work(client: TaskClient) -> int:
-        content = await client.download_artifact(args.id, args.artifact, part=args.part)
+    check_ids([args.id])
+
+    async def work(supabase: Supabase) -> int:
+        id = await whole_id(supabase.store, args.id)
+        content = await supabase.client.download_artifact(id, args.artifact, part=args.part)
         if args.output is None:
             sys.stdout.buffer.write(content)
             sys.stdout.flush()
@@ -44,8 +44,8 @@ def _artifact(args: argparse.Namespace, console: Console) -> int:
             await asyncio.to_thread(Path(args.output).write_bytes, content)
         except OSError as error:
             raise ConfigurationError(f"cannot write {args.output}: {error.strerror}") from None
-        console.emit({"id": args.id, "file": args.output, "size": len(content)})
+        console.emit({"id": id, "file": args.output, "size": len(content)})
         console.say(f"{args.output}  {len(content)} bytes")
         return 0
 
-    return run_with_client(args, work)
+    return run_connected(args, work)

@@ -1,17 +1,21 @@
-"""What the command line prints: tables and colours for people, JSON for scripts."""
+"""What the command line prints: tables and colours for people, JSON for scripts.
+
+Whatever is printed passes through `safe_text` here, in one place: no command can forget it. Colours are put
+on afterwards, by `Styled`, never by text.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import re
+import shutil
 import sys
-import unicodedata
-from collections.abc import Container, Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Any, TextIO
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TextIO, cast
 
 from reactive_worker.access.redaction import redact
+from reactive_worker.access.safe_text import safe_json, safe_text
+from reactive_worker.cli.styled import Styled
 
 _STYLES = {
     "bold": "1",
@@ -24,18 +28,8 @@ _STYLES = {
     "cyan": "36",
 }
 
-_STYLING = re.compile(r"\x1b\[[0-9;]*m")
-_NUMBER = re.compile(r"-?[\d,]+(/\d+)?")
-
-#: How a status looks in every list.
-STATUS_STYLE = {
-    "pending": "yellow",
-    "in_progress": "blue",
-    "input_required": "magenta",
-    "completed": "green",
-    "failed": "red",
-    "cancelled": "dim",
-}
+#: Columns of what is no terminal: a script reads it, and nothing is cut off.
+_ENDLESS = 100_000
 
 
 class Console:
@@ -59,57 +53,76 @@ class Console:
         """True when a person looks at standard output."""
         return self._out.isatty() and not self.json
 
+    def columns(self, otherwise: int) -> int:
+        """How wide the terminal is; `otherwise` where there is none."""
+        return shutil.get_terminal_size((80, 24)).columns if self.is_terminal else otherwise
+
     def emit(self, value: Any) -> None:
         """One line of JSON, with `--json` only."""
         if self.json:
-            self._write(json.dumps(value, default=_plain, ensure_ascii=False))
+            self._write(_json(value))
 
-    def say(self, line: str = "") -> None:
-        """One line for people."""
+    def say(self, *parts: str | Styled) -> None:
+        """One line for people, or several where the text has them."""
         if not self.json:
-            self._write(line)
+            self._write("".join(self._shown(self._out, part) for part in parts))
 
-    def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Columns as wide as they need to be; the last one is cut at the terminal's edge."""
+    def stream(self, text: str) -> None:
+        """A piece of text as it comes, without a line's end; for people only."""
+        if not self.json:
+            self._out.write(safe_text(text, lines=True))
+            self._out.flush()
+
+    def table(
+        self,
+        heads: Sequence[str],
+        rows: Iterable[Sequence[str | Styled]],
+        *,
+        optional: Sequence[str] = (),
+    ) -> None:
+        """Columns as wide as they need to be; in a terminal the last one is cut at its edge.
+
+        Parameters
+        ----------
+        heads:
+            Names of the columns.
+        rows:
+            A cell for each.
+        optional:
+            Columns that are left out, in this order, until the rest fits into the terminal.
+        """
         if self.json:
             return
-        cells = [[*row] for row in rows]
-        widths = [width(head) for head in heads]
-        for row in cells:
-            for index, cell in enumerate(row):
-                widths[index] = max(widths[index], width(cell))
-        numeric = {
-            index
-            for index in range(len(heads))
-            if cells and all(_NUMBER.fullmatch(_STYLING.sub("", row[index])) for row in cells)
-        }
-        self._write(self.style("dim", _line(heads, widths, numeric)))
-        for row in cells:
-            self._write(_line(row, widths, numeric))
+        from reactive_worker.cli import tables
+
+        colour = "standard" if self._is_coloured(self._out) else None
+        for line in tables.lines(
+            heads, [[*row] for row in rows], width=self.columns(_ENDLESS), optional=optional, colour=colour
+        ):
+            self._write(line)
 
     def error(self, message: str) -> None:
         """One line on standard error, whatever the message holds."""
-        line = redact(" ".join(message.split()))
-        self._err.write(f"reactive-worker: {self._styled(self._err, 'red', 'error:')} {line}\n")
+        line = safe_text(redact(" ".join(message.split())))
+        head = self._shown(self._err, Styled("red", "error:"))
+        self._err.write(f"reactive-worker: {head} {line}\n")
         self._err.flush()
 
-    def note(self, message: str) -> None:
+    def note(self, *parts: str | Styled) -> None:
         """A remark for people on standard error, so that output stays clean."""
-        self._err.write(f"{message}\n")
+        self._err.write("".join(self._shown(self._err, part) for part in parts) + "\n")
         self._err.flush()
 
-    def style(self, style: str, text: str) -> str:
-        """`text` in a colour when a terminal shows it; unchanged otherwise."""
-        return self._styled(self._out, style, text)
-
-    def status(self, status: str) -> str:
-        """A task's status in its colour."""
-        return self.style(STATUS_STYLE.get(status, "bold"), status)
-
-    def _styled(self, stream: TextIO, style: str, text: str) -> str:
-        if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    def _shown(self, stream: TextIO, part: str | Styled) -> str:
+        if isinstance(part, str):
+            return safe_text(part, lines=True)
+        text = safe_text(part.text, lines=True)
+        if not text or not part.style or not self._is_coloured(stream):
             return text
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+        return f"\x1b[{_STYLES[part.style]}m{text}\x1b[0m"
+
+    def _is_coloured(self, stream: TextIO) -> bool:
+        return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def _write(self, line: str) -> None:
         self._out.write(f"{line}\n")
@@ -117,66 +130,23 @@ class Console:
         self._out.flush()
 
 
-def width(text: str) -> int:
-    """Columns `text` takes in a terminal: colours take none, wide characters two."""
-    count, index = 0, 0
-    while index < len(text):
-        if text[index] == "\x1b":
-            index = text.index("m", index) + 1
-            continue
-        if not unicodedata.combining(text[index]):
-            count += 2 if unicodedata.east_asian_width(text[index]) in "WF" else 1
-        index += 1
-    return count
+def _json(value: Any) -> str:
+    try:
+        return safe_json(value, default=_plain)
+    except (RecursionError, ValueError):
+        if not isinstance(value, dict):
+            raise
+        # A row may be nested as deep as it could just be read; the rest of it is told all the same.
+        row = cast("dict[str, Any]", value)
+        return safe_json({name: _readable(one) for name, one in row.items()}, default=_plain)
 
 
-def short(text: object, length: int) -> str:
-    """One line of at most `length` columns."""
-    line = " ".join(_printable(str(text)).split())
-    if width(line) <= length:
-        return line
-    kept = ""
-    for character in line:
-        if width(kept + character) > length - 1:
-            break
-        kept += character
-    return f"{kept}…"
-
-
-def age(moment: datetime | None, now: datetime | None = None) -> str:
-    """How long ago, for example ``42 s``; ``-`` for never."""
-    return "-" if moment is None else duration(((now or datetime.now(UTC)) - moment).total_seconds())
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them."""
-    if seconds is None:
-        return "-"
-    value = max(0.0, seconds)
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    if value < 59.5:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    value = round(value)  # before it is divided: 119.6 s are two minutes, not one and 60 s
-    if value < 3600:
-        return f"{value // 60:.0f} min {value % 60:.0f} s"
-    if value < 86_400:
-        return f"{value // 3600:.0f} h {value % 3600 // 60:.0f} min"
-    return f"{value // 86_400:.0f} d {value % 86_400 // 3600:.0f} h"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], numeric: Container[int]) -> str:
-    """Cells padded to `widths`; numbers stand to the right."""
-    padded: list[str] = []
-    for index, (cell, wide) in enumerate(zip(cells, widths, strict=True)):
-        room = " " * (wide - width(cell))
-        padded.append(room + cell if index in numeric else cell + room)
-    return "  ".join(padded).rstrip()
-
-
-def _printable(text: str) -> str:
-    # What a task says must not move the cursor or recolour the terminal of whoever lists it.
-    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+def _readable(value: Any) -> Any:
+    try:
+        safe_json(value, default=_plain)
+    except (RecursionError, ValueError) as error:
+        return f"(cannot be shown: {type(error).__name__})"
+    return value
 
 
 def _plain(value: Any) -> Any:

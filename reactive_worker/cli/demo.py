@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from reactive_worker.cli.console import Console, duration
+from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Commands, add_command, quiet_logging
+from reactive_worker.cli.text import duration
 
 if TYPE_CHECKING:
     from reactive_worker.cli.demo_texts import Piece

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reactive_worker.cli.console import Console, duration, short
+from reactive_worker.cli.console import Console
+from reactive_worker.cli.styled import Styled, status
+from reactive_worker.cli.text import duration, short
 from reactive_worker.models import Todo
 
 _BAR = 24
+#: Columns from which the picture of the stream has room for everything.
+_ROOMY = 112
 
 
 @dataclass(slots=True)
@@ -72,9 +76,13 @@ class DemoView:
             return
         number = "" if shown is None else f"#{shown.number}"
         styles = {"realtime": "magenta", "sweep": "cyan", "completed": "green", "failed": "red"}
-        label = self.console.style(styles.get(what, "dim"), f"{what:<10}")
+        said = short(text, self.console.columns(112) - 29)
         self._clear()
-        self.console.say(f"{seconds:7.2f} s  {number:>3}  {label}  {short(text, 84)}".rstrip())
+        self.console.say(
+            f"{seconds:7.2f} s  {number:>3}  ",
+            Styled(styles.get(what, "dim"), f"{what:<10}" if said else what),
+            f"  {said}" if said else "",
+        )
         self._status()
 
     def finish(self) -> None:
@@ -88,8 +96,7 @@ class DemoView:
         if self.console.is_terminal and self.tasks:
             counts = self._counts()
             parts = [f"{counts[state]} {state}" for state in ("waiting", "running", "done")]
-            sys.stdout.write(self.console.style("bold", f"           {'   '.join(parts)}"))
-            sys.stdout.flush()
+            self.console.stream(f"           {'   '.join(parts)}")
 
     def _clear(self) -> None:
         if self.console.is_terminal:
@@ -110,33 +117,36 @@ class DemoView:
                     duration(pickup(shown.todo)),
                     duration(_ran(shown.todo)),
                     str(shown.events),
-                    self.console.status(shown.todo.agent_status),
+                    status(shown.todo.agent_status),
                     short(_said_last(shown.todo), 44),
                 )
                 for shown in ended
                 if shown.todo is not None
             ),
+            optional=("events", "ran", "told by", "prio"),
         )
         self.console.say()
         for shown in ended:
-            self.console.say(f"{self.console.style('bold', short(shown.title, 60))}")
+            self.console.say(Styled("bold", short(shown.title, 60)))
             for sentence in _text(shown.todo).splitlines()[:3]:
-                self.console.say(f"  {short(sentence, 108)}")
+                self.console.say(f"  {short(sentence, self.console.columns(110) - 2)}")
 
     def picture(self, events_stored: int) -> None:
         """The stream with its figures."""
         told = Counter(shown.source for shown in self.tasks.values())
         done = sum(1 for s in self.tasks.values() if s.todo and s.todo.agent_status == "completed")
         most = max(1, *told.values()) if told else 1
-        bars = {name: "━" * max(1 if told[name] else 0, told[name] * _BAR // most) for name in told}
-        style = self.console.style
-        for name, corner in (("realtime", "┐"), ("sweep", "┘")):
-            bar = bars.get(name, "")
-            coloured = style("magenta" if name == "realtime" else "cyan", bar)
-            self.console.say(f"  {name:<9}{told[name]:>3}  {coloured}{'─' * (_BAR + 1 - len(bar))}{corner}")
+        wide = self.console.columns(_ROOMY) >= _ROOMY
+        length = _BAR if wide else _BAR // 3
+        for name, corner, colour in (("realtime", "┐", "magenta"), ("sweep", "┘", "cyan")):
+            count = told[name]
+            bar = "━" * max(1 if count else 0, count * length // most)
+            rest = f"{'─' * (length + 1 - len(bar))}{corner}"
+            self.console.say(f"  {name:<9}{count:>3}  ", Styled(colour, bar), rest)
             if name == "realtime":
-                middle = f"├─▶ dedupe ─▶ prioritise ─▶ dispatch ─▶ {done} completed ─▶ {events_stored} events"
-                self.console.say(" " * (9 + 2 + 3 + 2 + _BAR + 1) + middle)
+                events = f" ─▶ {events_stored} events" if wide else ""
+                middle = f"├─▶ dedupe ─▶ prioritise ─▶ dispatch ─▶ {done} completed{events}"
+                self.console.say(" " * (9 + 2 + 3 + 2 + length + 1) + middle)
         self.console.say()
 
 

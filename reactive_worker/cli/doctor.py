@@ -5,10 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import textwrap
+from typing import TYPE_CHECKING
 
-from reactive_worker.cli.console import Console, short
+from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Commands, add_command, add_connection
+from reactive_worker.cli.styled import Styled
+from reactive_worker.cli.text import short
 from reactive_worker.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from reactive_worker.doctor import Finding
 
 _DESCRIPTION = """\
 Looks at a Supabase as a worker would use it, and says what is not as it must be and what mends it.
@@ -77,15 +84,24 @@ def _doctor(args: argparse.Namespace, console: Console) -> int:
     )
     for finding in findings:
         console.emit(finding.as_json())
-        level = console.style(_STYLES[finding.level], f"{finding.level:<4}")
-        console.say(f"{level}  {finding.name:<18}  {short(finding.what, 1000)}")
-        if finding.mend:
-            console.say(console.style("dim", f"      {_TITLES[finding.kind]}"))
-            for line in finding.mend.splitlines():
-                console.say(f"      {line}")
+        say_finding(console, finding)
     counts = {level: sum(finding.level == level for finding in findings) for level in _STYLES}
     console.say(f"\n{counts['ok']} ok, {counts['warn']} warn, {counts['fail']} fail")
     return exit_code(findings)
+
+
+def say_finding(console: Console, finding: Finding) -> None:
+    """What was found, and below it what mends it."""
+    head = f"{finding.name:<18}  "
+    room = console.columns(1000 + len(head)) - len(head) - 6
+    lines = textwrap.wrap(short(finding.what, 2000), max(20, room)) or [""]
+    console.say(Styled(_STYLES[finding.level], f"{finding.level:<4}"), f"  {head}{lines[0]}")
+    for line in lines[1:]:
+        console.say(" " * (6 + len(head)) + line)
+    if finding.mend:
+        console.say(Styled("dim", f"      {_TITLES[finding.kind]}"))
+        for line in finding.mend.splitlines():
+            console.say(f"      {line}")
 
 
 def _db_url(args: argparse.Namespace) -> str | None:

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from datetime import datetime
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from reactive_worker.cli.console import Console, short
-from reactive_worker.cli.options import Commands, add_command, add_connection, load_settings, quiet_logging
-from reactive_worker.cli.with_client import run_with_client
+from reactive_worker.cli.console import Console
+from reactive_worker.cli.ids import check_ids, whole_id
+from reactive_worker.cli.options import Commands, add_command, add_connection
+from reactive_worker.cli.task_view import say_event
+from reactive_worker.cli.with_client import Supabase, run_connected
 from reactive_worker.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from reactive_worker.client.tasks import TaskClient
     from reactive_worker.models import TodoEvent
-
-EVENT_STYLE = {
-    "task_started": "blue",
-    "task_completed": "green",
-    "task_failed": "red",
-    "task_rejected": "red",
-    "task_lost": "red",
-    "task_retrying": "yellow",
-    "task_cancelled": "dim",
-    "task_input_required": "magenta",
-    "task_auth_required": "magenta",
-    "message_received": "cyan",
-    "steer_accepted": "cyan",
-    "steer_applied": "cyan",
-    "steer_refused": "red",
-}
 
 
 def add(commands: Commands) -> None:
@@ -42,7 +26,7 @@ def add(commands: Commands) -> None:
         "show events of one task, or the newest of all",
         epilog="With an ID, --tail ends after the task's last event; without, it goes on until Ctrl-C.",
     )
-    events.add_argument("id", metavar="ID", nargs="?", help="one task's events, in order")
+    events.add_argument("id", metavar="ID", nargs="?", help="one task's events, in order; or its beginning")
     events.add_argument(
         "-f", "--tail", "--follow", action="store_true", dest="tail", help="go on with what is being written"
     )
@@ -51,60 +35,44 @@ def add(commands: Commands) -> None:
     add_connection(events)
 
 
-def say_event(
-    console: Console, event: TodoEvent, *, started: datetime | None = None, with_task: bool = False
-) -> None:
-    """One event as one line: when, number, type, what was said."""
-    if event.created_at is None:
-        when = ""
-    elif started is not None:
-        when = f"+{(event.created_at - started).total_seconds():.2f} s"
-    else:
-        when = event.created_at.astimezone().strftime("%H:%M:%S.%f")[:-3]
-    kind = console.style(EVENT_STYLE.get(event.event_type, "bold"), f"{event.event_type:<20}")
-    task = f"{event.todolist_id}  " if with_task else ""
-    console.say(f"{when:>12}  {task}{event.seq or 0:>4}  {kind}  {short(event.message or '', 90)}".rstrip())
-
-
 def _emit(console: Console, event: TodoEvent) -> None:
     console.emit({name: event[name] for name in event if name != "task_state"})
 
 
 def _events(args: argparse.Namespace, console: Console) -> int:
-    if args.id is None:
-        if args.after:
-            raise ConfigurationError("--after needs an ID: numbers count within one task")
-        return _all(args, console)
+    if args.id is None and args.after:
+        raise ConfigurationError("--after needs an ID: numbers count within one task")
+    if args.id is not None:
+        check_ids([args.id])
 
-    async def work(client: TaskClient) -> int:
-        if args.tail:
-            async for event in client.stream_events(args.id, args.after):
+    async def work(supabase: Supabase) -> int:
+        if args.id is not None:
+            id = await whole_id(supabase.store, args.id)
+            async for event in _of_one(supabase, id, args):
                 _emit(console, event)
                 say_event(console, event)
         else:
-            for event in await client.get_events(args.id, args.after):
+            async for event in _of_all(supabase, args):
                 _emit(console, event)
-                say_event(console, event)
+                say_event(console, event, with_task=True)
         return 0
 
-    return run_with_client(args, work)
+    return run_connected(args, work)
 
 
-def _all(args: argparse.Namespace, console: Console) -> int:
-    quiet_logging(args)
-    settings = load_settings(args)
-    from reactive_worker.client.monitor import Monitor
+async def _of_one(supabase: Supabase, id: str, args: argparse.Namespace) -> AsyncIterator[TodoEvent]:
+    if args.tail:
+        async for event in supabase.client.stream_events(id, args.after):
+            yield event
+        return
+    for event in await supabase.client.get_events(id, args.after):
+        yield event
 
-    async def main() -> int:
-        async with Monitor.from_settings(settings) as monitor:
-            if args.tail:
-                async for event in monitor.tail_events(args.limit):
-                    _emit(console, event)
-                    say_event(console, event, with_task=True)
-            else:
-                for event in reversed(await monitor.get_recent_events(args.limit)):
-                    _emit(console, event)
-                    say_event(console, event, with_task=True)
-        return 0
 
-    return asyncio.run(main())
+async def _of_all(supabase: Supabase, args: argparse.Namespace) -> AsyncIterator[TodoEvent]:
+    if args.tail:
+        async for event in supabase.monitor.tail_events(args.limit):
+            yield event
+        return
+    for event in reversed(await supabase.monitor.get_recent_events(args.limit)):
+        yield event

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import Any
 
-from reactive_worker.cli.console import Console, duration
-from reactive_worker.cli.options import Commands, add_command, add_connection, load_settings, quiet_logging
+from reactive_worker.cli.console import Console
+from reactive_worker.cli.options import Commands, add_command, add_connection
 from reactive_worker.cli.pictures import bar, sparkline
+from reactive_worker.cli.styled import Styled
+from reactive_worker.cli.text import duration, number, object_of, plain, short
+from reactive_worker.cli.with_client import Supabase, run_connected
 from reactive_worker.errors import ConfigurationError
 
 COUNTS = ("pending", "in_progress", "input_required", "completed", "failed", "cancelled", "total")
@@ -37,69 +39,81 @@ def add(commands: Commands) -> None:
 def _stats(args: argparse.Namespace, console: Console) -> int:
     if not 1 <= args.window <= 31_536_000:
         raise ConfigurationError("--window must be between 1 and 31536000 seconds (a year)")
-    quiet_logging(args)
-    settings = load_settings(args)
-    from reactive_worker.client.monitor import Monitor
 
-    async def main() -> dict[str, Any]:
-        async with Monitor.from_settings(settings) as monitor:
-            return await monitor.get_system_stats(args.agent_type, window=args.window)
+    async def work(supabase: Supabase) -> int:
+        stats = await supabase.monitor.get_system_stats(args.agent_type, window=args.window)
+        console.emit(stats)
+        say_stats(console, stats)
+        return 0
 
-    stats = asyncio.run(main())
-    console.emit(stats)
-    by_type: dict[str, dict[str, Any]] = stats.get("by_agent_type") or {}
+    return run_connected(args, work)
+
+
+def say_stats(console: Console, stats: dict[str, Any]) -> None:
+    """The figures as people read them."""
+    by_type = object_of(stats.get("by_agent_type"))
+    # The database tells of the busiest types, and sums up the rest.
+    others = object_of(stats.get("other_agent_types"))
     console.table(
         ("agent type", *(name.replace("_", " ") for name in COUNTS)),
         [
-            *((name, *_counts(console, counts)) for name, counts in sorted(by_type.items())),
-            (console.style("bold", "all"), *_counts(console, stats)),
+            *((short(name, 24), *_counts(counts)) for name, counts in sorted(by_type.items())),
+            *([(_others(others), *_counts(others))] if others else []),
+            (Styled("bold", "all"), *_counts(stats)),
         ],
+        optional=("cancelled", "input required"),
     )
     console.say()
     for line in timing_lines(stats):
         console.say(line)
-    for line in _failure_lines(console, stats):
-        console.say(line)
-    return 0
+    say_failures(console, stats)
 
 
-def _counts(console: Console, counts: dict[str, Any]) -> list[str]:
-    cells: list[str] = []
+def _others(others: dict[str, Any]) -> Styled:
+    count = int(number(others.get("agent_types")))
+    return Styled("dim", f"({count:,} others)" if count else "(others)")
+
+
+def _counts(counts: dict[str, Any]) -> list[Styled]:
+    cells: list[Styled] = []
     for name in COUNTS:
-        count = int(counts.get(f"{name}_tasks", 0))
-        text = f"{count:,}"
-        cells.append(console.style("red", text) if name == "failed" and count else text)
+        count = int(number(counts.get(f"{name}_tasks", 0)))
+        cells.append(Styled("red" if name == "failed" and count else "", f"{count:,}"))
     return cells
 
 
 def timing_lines(stats: dict[str, Any]) -> list[str]:
     """What a person wants to know of the recent past, a line each."""
+    sampled = int(number(stats["sampled"]))
     lines = [
         f"oldest waits   {duration(stats['oldest_pending_seconds'])}",
-        f"workers alive  {stats['workers_alive']}",
-        f"completed      {stats['completed_per_minute']:g} a minute   "
+        f"workers alive  {plain(stats['workers_alive'])}",
+        f"completed      {number(stats['completed_per_minute']):g} a minute   "
         f"{sparkline(stats['completed_by_minute'])}  (the last 10 minutes)",
     ]
-    if stats["sampled"]:
+    if sampled:
         lines += [
             f"{name:<14} p50 {duration(stats[f'{key}_p50'])}   p95 {duration(stats[f'{key}_p95'])}"
             for name, key in (("tasks wait", "wait"), ("tasks run", "run"))
         ]
-        lines[-1] += f"   (of {stats['sampled']:,} that ended within {duration(stats['window_seconds'])})"
+        lines[-1] += f"   (of {sampled:,} that ended within {duration(stats['window_seconds'])})"
     return lines
 
 
-def _failure_lines(console: Console, stats: dict[str, Any]) -> list[str]:
-    causes = sorted(stats["failures_by_cause"].items(), key=lambda item: (-item[1], item[0]))
+def say_failures(console: Console, stats: dict[str, Any]) -> None:
+    """Why tasks failed, the most frequent cause first."""
+    found: dict[str, Any] = stats["failures_by_cause"]
+    causes = sorted(
+        ((name, number(count)) for name, count in found.items()), key=lambda one: (-one[1], one[0])
+    )
     if not causes:
-        return []
-    wide = max(len(cause) for cause, _ in causes)
-    most = causes[0][1]
-    return [
-        "",
-        f"failed within {duration(stats['window_seconds'])}, by cause",
-        *(
-            f"  {cause:<{wide}}  {count:>6,}  {console.style('red', bar(count, most, _BAR))}"
+        return
+    console.say()
+    console.say(f"failed within {duration(stats['window_seconds'])}, by cause")
+    console.table(
+        ("  cause", "tasks", ""),
+        [
+            (f"  {short(cause, 48)}", f"{int(count):,}", Styled("red", bar(count, causes[0][1], _BAR)))
             for cause, count in causes
-        ),
-    ]
+        ],
+    )

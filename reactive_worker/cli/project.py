@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reactive_worker.cli.console import Console
 from reactive_worker.cli.options import Commands, add_command
+from reactive_worker.cli.styled import Styled
 from reactive_worker.errors import ConfigurationError
 
 _NEXT = """\
@@ -69,9 +70,7 @@ def _init(args: argparse.Namespace, console: Console) -> int:
     for _, name in files:
         done = {"new": "created", "differs": "replaced", "same": "unchanged"}[states[name]]
         console.emit({"file": str(target / name), "result": done})
-        console.say(
-            f"{console.style('green' if done == 'created' else 'dim', f'{done:<10}')} {target / name}"
-        )
+        console.say(Styled("green" if done == "created" else "dim", f"{done:<10}"), f" {target / name}")
     console.say()
     console.say(_NEXT)
     return 0

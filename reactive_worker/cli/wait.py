@@ -7,9 +7,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from reactive_worker.cli.console import Console
+from reactive_worker.cli.ids import check_ids, whole_ids
 from reactive_worker.cli.options import Commands, add_command, add_connection
-from reactive_worker.cli.tasks import say_result, todo_json
-from reactive_worker.cli.with_client import run_with_client
+from reactive_worker.cli.styled import status
+from reactive_worker.cli.task_view import say_result, todo_json
+from reactive_worker.cli.with_client import Supabase, run_connected
 
 if TYPE_CHECKING:
     from reactive_worker.client.tasks import TaskClient
@@ -32,21 +34,25 @@ def add(commands: Commands) -> None:
 
 
 def _wait(args: argparse.Namespace, console: Console) -> int:
-    async def work(client: TaskClient) -> int:
+    check_ids(args.ids)
+
+    async def work(supabase: Supabase) -> int:
+        client = supabase.client
+        ids = await whole_ids(supabase.store, args.ids)
         todos = await asyncio.gather(
-            *(client.wait_for_completion(id, args.timeout, return_when_parked=True) for id in args.ids)
+            *(client.wait_for_completion(id, args.timeout, return_when_parked=True) for id in ids)
         )
         for todo in todos:
             console.emit(todo_json(todo))
             if console.json:
                 continue
-            console.say(f"{todo.id}  {console.status(todo.agent_status)}")
+            console.say(f"{todo.id}  ", status(todo.agent_status))
             if todo.agent_status == "input_required":
                 console.say(await _question(client, todo))
             say_result(console, todo)
         return 0 if all(todo.agent_status in ("completed", "input_required") for todo in todos) else 1
 
-    return run_with_client(args, work)
+    return run_connected(args, work)
 
 
 async def _question(client: TaskClient, todo: Todo) -> str:

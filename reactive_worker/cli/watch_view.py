@@ -12,11 +12,13 @@ from rich.layout import Layout
 from rich.table import Table
 from rich.text import Text
 
-from reactive_worker.cli.console import STATUS_STYLE, age, duration, short
-from reactive_worker.cli.events import EVENT_STYLE
+from reactive_worker.access.safe_text import safe_text
 from reactive_worker.cli.monitor import COUNTS
 from reactive_worker.cli.pictures import bar, sparkline
-from reactive_worker.models import Todo, TodoEvent, parse_time
+from reactive_worker.cli.styled import STATUS_STYLE
+from reactive_worker.cli.task_view import EVENT_STYLE
+from reactive_worker.cli.text import age, age_of, clock, duration, number, object_of, plain, short, text_of
+from reactive_worker.models import Todo, TodoEvent
 
 #: Columns from which workers and running tasks stand side by side.
 WIDE = 132
@@ -100,10 +102,10 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
     if snapshot.outage and snapshot.outage_since:
         since = snapshot.outage_since.astimezone().strftime("%H:%M:%S")
         gone = f"{since} ({age(snapshot.outage_since, snapshot.at)})"
-        figures.append(f"cannot reach Supabase since {gone}: {snapshot.outage}", style="bold red")
+        figures.append(f"cannot reach Supabase since {gone}: {safe_text(snapshot.outage)}", style="bold red")
     elif snapshot.stats:
         stats = snapshot.stats
-        figures.append(f"{stats['completed_per_minute']:g} done a minute ")
+        figures.append(f"{number(stats['completed_per_minute']):g} done a minute ")
         figures.append(sparkline(stats["completed_by_minute"]), style="green")
         if stats["sampled"]:
             p95 = "p95 " if width >= NARROW else ""
@@ -117,17 +119,22 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
     return Group(line, figures)
 
 
+def _row(table: Table, *cells: str | Text) -> None:
+    """A row; plain text becomes Text, for in a str rich would see markup: what a task says is no markup."""
+    table.add_row(*(cell if isinstance(cell, Text) else Text(safe_text(cell)) for cell in cells))
+
+
 def _table(*columns: str | tuple[str, str], gap: int = 2, fill: bool = False) -> Table:
     """A table without lines; with `fill` its last column takes the room that is left, and alone is cut."""
     table = Table(box=None, pad_edge=False, expand=fill, header_style="dim", padding=(0, gap, 0, 0))
-    for number, column in enumerate(columns, 1):
+    for place, column in enumerate(columns, 1):
         name, justify = column if isinstance(column, tuple) else (column, "left")
         table.add_column(
-            name,
+            Text(name),
             justify=justify,  # pyright: ignore[reportArgumentType] - "left" or "right"
             no_wrap=True,
             overflow="ellipsis",
-            ratio=1 if fill and number == len(columns) else None,
+            ratio=1 if fill and place == len(columns) else None,
         )
     return table
 
@@ -138,35 +145,38 @@ def _tasks(snapshot: Snapshot, *, types: int, width: int) -> RenderableType:
     columns = ("tasks", *((name, "right") for name in names), *(() if narrow else ("",)))
     table = _table(*columns, gap=1 if narrow else 2, fill=not narrow)
     longest = _BAR if width >= MEDIUM else _BAR // 2
-    by_type: dict[str, dict[str, Any]] = snapshot.stats.get("by_agent_type") or {}
+    by_type = object_of(snapshot.stats.get("by_agent_type"))
 
     def open_tasks(counts: dict[str, Any]) -> int:
-        return sum(int(counts[f"{name}_tasks"]) for name in ("pending", "in_progress", "input_required"))
+        return sum(_of(counts, name) for name in ("pending", "in_progress", "input_required"))
 
-    # The busiest ones, where not all have room.
+    # The busiest ones, where not all have room; the database names only so many itself.
     ranked = sorted(by_type.items(), key=lambda item: (-open_tasks(item[1]), item[0]))
     most = max((open_tasks(counts) for counts in by_type.values()), default=0)
     for name, counts in ranked[:types]:
-        pending = bar(int(counts["pending_tasks"]), most, longest)
-        picture = Text(
-            bar(int(counts["in_progress_tasks"]), most, longest), style=STATUS_STYLE["in_progress"]
-        )
+        pending = bar(_of(counts, "pending"), most, longest)
+        picture = Text(bar(_of(counts, "in_progress"), most, longest), style=STATUS_STYLE["in_progress"])
         picture.append(pending, style=STATUS_STYLE["pending"])
         label = short(name, max(6, width - 42) if narrow else 28 if width >= MEDIUM else 16)
-        table.add_row(label, *_counts(counts, width), *(() if narrow else (picture,)))
+        _row(table, label, *_counts(counts, width), *(() if narrow else (picture,)))
     oldest = snapshot.stats["oldest_pending_seconds"]
     note = "" if oldest is None else f"oldest waits {duration(oldest)}"
-    more = f" (+{len(ranked) - types}{'' if narrow else ' types'})" if len(ranked) > types else ""
+    others = number(object_of(snapshot.stats.get("other_agent_types")).get("agent_types"))
+    unnamed = max(0, len(ranked) - types) + int(others)
+    more = f" (+{unnamed}{'' if narrow else ' types'})" if unnamed else ""
     last = () if narrow else (Text(note, style="dim"),)
-    table.add_row(Text(f"all{more}", style="bold"), *_counts(snapshot.stats, width), *last)
+    _row(table, Text(f"all{more}", style="bold"), *_counts(snapshot.stats, width), *last)
     return table
+
+
+def _of(counts: dict[str, Any], name: str) -> int:
+    return int(number(counts.get(f"{name}_tasks")))
 
 
 def _counts(counts: dict[str, Any], width: int) -> list[Text]:
     return [
         Text(
-            _count(int(counts[f"{name}_tasks"]), width),
-            style=STATUS_STYLE.get(name, "") if counts[f"{name}_tasks"] else "dim",
+            _count(_of(counts, name), width), style=STATUS_STYLE.get(name, "") if _of(counts, name) else "dim"
         )
         for name in COUNTS
     ]
@@ -187,11 +197,11 @@ def _workers_width(snapshot: Snapshot) -> int:
 
 
 def _name(worker: dict[str, Any]) -> str:
-    return short(worker["name"] or worker["id"], 26)
+    return short(worker.get("name") or worker.get("id"), 26)
 
 
 def _load(worker: dict[str, Any]) -> str:
-    return f"{worker['in_progress']}/{worker['concurrency']}"
+    return f"{plain(worker.get('in_progress'))}/{plain(worker.get('concurrency'))}"
 
 
 def _workers(snapshot: Snapshot, rows: int, width: int) -> RenderableType:
@@ -200,15 +210,16 @@ def _workers(snapshot: Snapshot, rows: int, width: int) -> RenderableType:
     table = _table(*columns, *(() if narrow else ("", "heartbeat")), gap=1 if narrow else 2)
     shown = rows if len(snapshot.workers) <= rows else rows - 1
     for worker in snapshot.workers[:shown]:
-        info: dict[str, Any] = worker.get("info") or {}
-        push = str(info.get("push") or "-")
-        state = "lost" if not worker["alive"] else str(worker["desired_state"])
-        way = f" ({info['push_mode']})" if info.get("push_mode") and width >= MEDIUM else ""
+        info = worker.get("info")
+        push, mode = short(text_of(info, "push") or "-", 12), text_of(info, "push_mode")
+        way = f" ({short(mode, 12)})" if mode and width >= MEDIUM else ""
+        state = "lost" if not worker.get("alive") else short(worker.get("desired_state"), 12)
         more = (
-            Text(bar(worker["in_progress"], worker["concurrency"], 10), style="blue"),
-            age(parse_time(worker["heartbeat_at"], "heartbeat_at"), snapshot.at),
+            Text(bar(number(worker.get("in_progress")), number(worker.get("concurrency")), 10), style="blue"),
+            age_of(worker.get("heartbeat_at"), snapshot.at),
         )
-        table.add_row(
+        _row(
+            table,
             short(_name(worker), max(8, width - 34)),
             Text(state, style={"running": "green", "lost": "red"}.get(state, "yellow")),
             Text(push + way, style=_PUSH_STYLE.get(push, "yellow")),
@@ -216,17 +227,18 @@ def _workers(snapshot: Snapshot, rows: int, width: int) -> RenderableType:
             *(() if narrow else more),
         )
     if len(snapshot.workers) > shown:
-        table.add_row(Text(f"and {len(snapshot.workers) - shown} more", style="dim"))
+        _row(table, Text(f"and {len(snapshot.workers) - shown} more", style="dim"))
     if not snapshot.workers:
-        table.add_row(Text("none is registered", style="yellow"))
+        _row(table, Text("none is registered", style="yellow"))
     return table
 
 
 def _running(snapshot: Snapshot, rows: int, width: int) -> RenderableType:
-    total = snapshot.stats["in_progress_tasks"]
+    total = _of(snapshot.stats, "in_progress")
     table = _table(f"running ({total:,})", ("for", "right"), "agent type", "prompt", fill=True)
     for todo in snapshot.running[:rows]:
-        table.add_row(
+        _row(
+            table,
             Text(todo.id[:8], style="dim"),
             age(todo.started_at, snapshot.at),
             short(todo.agent_type, 20 if width >= NARROW else 10),
@@ -240,16 +252,13 @@ def _events(snapshot: Snapshot, rows: int, width: int) -> RenderableType:
     columns = ("events",) if narrow else ("events", "task", ("seq", "right"))
     table = _table(*columns, "", "", fill=True, gap=1 if narrow else 2)
     for event in list(snapshot.events)[-rows:] if rows else []:
-        when = (
-            event.created_at.astimezone().strftime("%H:%M:%S.%f")[: 8 if narrow else 12]
-            if event.created_at
-            else ""
-        )
+        when = clock(event.created_at, seconds_only=narrow)
         which = () if narrow else (Text(event.todolist_id[:8], style="dim"), str(event.seq or ""))
-        table.add_row(
+        _row(
+            table,
             Text(when, style="dim"),
             *which,
-            Text(event.event_type, style=EVENT_STYLE.get(event.event_type, "")),
+            Text(short(event.event_type, 24), style=EVENT_STYLE.get(event.event_type, "")),
             short(event.message or "", width),
         )
     return table

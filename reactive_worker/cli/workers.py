@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from reactive_worker.cli.console import Console, age, short
-from reactive_worker.cli.options import (
-    Commands,
-    add_command,
-    add_common,
-    add_connection,
-    load_settings,
-    quiet_logging,
-)
+from reactive_worker.cli.console import Console
+from reactive_worker.cli.ids import brief
+from reactive_worker.cli.options import Commands, add_command, add_common, add_connection
+from reactive_worker.cli.styled import Styled
+from reactive_worker.cli.text import age_of, plain, short, text_of
+from reactive_worker.cli.with_client import Supabase, run_connected
 from reactive_worker.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from reactive_worker.store.store import TodoStore
 
 _STATES = {
     "pause": ("paused", "claim nothing more until resumed; running tasks go on"),
@@ -45,67 +38,55 @@ def add(commands: Commands) -> None:
         add_connection(parser)
 
 
-def _run(args: argparse.Namespace, work: Callable[[TodoStore], Awaitable[int]]) -> int:
-    quiet_logging(args)
-    settings = load_settings(args)
-    from reactive_worker.store.lazy import LazyStore
-
-    async def main() -> int:
-        lazy = LazyStore(settings)
-        try:
-            return await work(await lazy.get())
-        finally:
-            await lazy.aclose()
-
-    return asyncio.run(main())
-
-
 def _list(args: argparse.Namespace, console: Console) -> int:
-    from reactive_worker.models import parse_time
-
-    async def work(store: TodoStore) -> int:
-        workers = await store.workers()
+    async def work(supabase: Supabase) -> int:
+        workers = await supabase.store.workers()
         for worker in workers:
             console.emit(worker)
-        if not workers:
+        if workers:
+            say_workers(console, workers)
+        else:
             console.say("no workers")
-            return 0
-        console.table(
-            ("id", "name", "state", "push", "tasks", "started", "heartbeat", "agent types"),
-            (
-                (
-                    str(worker["id"]),
-                    short(worker["name"], 28),
-                    _state(console, worker),
-                    _push(console, worker),
-                    f"{worker['in_progress']}/{worker['concurrency']}",
-                    age(parse_time(worker["started_at"], "started_at")),
-                    age(parse_time(worker["heartbeat_at"], "heartbeat_at")),
-                    short(", ".join(worker["agent_types"]), 40),
-                )
-                for worker in workers
-            ),
-        )
         return 0
 
-    return _run(args, work)
+    return run_connected(args, work)
 
 
-def _state(console: Console, worker: dict[str, Any]) -> str:
+def say_workers(console: Console, workers: Sequence[dict[str, Any]]) -> None:
+    """A table of workers as `list_workers` tells of them."""
+    ids = brief([str(worker["id"]) for worker in workers]) if console.is_terminal else {}
+    console.table(
+        ("id", "name", "state", "push", "tasks", "started", "heartbeat", "agent types"),
+        [
+            (
+                ids.get(str(worker["id"]), str(worker["id"])),
+                short(worker["name"] or "", 28),
+                _state(worker),
+                _push(worker),
+                f"{plain(worker['in_progress'])}/{plain(worker['concurrency'])}",
+                age_of(worker["started_at"]),
+                age_of(worker["heartbeat_at"]),
+                short(", ".join(map(plain, worker["agent_types"] or ())), console.columns(40)),
+            )
+            for worker in workers
+        ],
+        optional=("started", "heartbeat"),
+    )
+
+
+def _state(worker: dict[str, Any]) -> Styled:
     if not worker["alive"]:
-        return console.style("red", "lost")
-    state = str(worker["desired_state"])
-    return console.style("green" if state == "running" else "yellow", state)
+        return Styled("red", "lost")
+    state = plain(worker["desired_state"])
+    return Styled("green" if state == "running" else "yellow", state)
 
 
-def _push(console: Console, worker: dict[str, Any]) -> str:
-    from reactive_worker.models import parse_time
-
-    info: dict[str, Any] = worker.get("info") or {}
-    state = str(info.get("push") or "-")
-    way = f" ({info['push_mode']})" if info.get("push_mode") else ""
-    since = f" for {age(parse_time(info['push_since'], 'push_since'))}" if info.get("push_since") else ""
-    return console.style({"healthy": "green", "deaf": "red"}.get(state, "yellow"), state + way + since)
+def _push(worker: dict[str, Any]) -> Styled:
+    info = worker.get("info")
+    state = text_of(info, "push") or "-"
+    way = f" ({text_of(info, 'push_mode')})" if text_of(info, "push_mode") else ""
+    since = f" for {age_of(text_of(info, 'push_since'))}" if text_of(info, "push_since") else ""
+    return Styled({"healthy": "green", "deaf": "red"}.get(state, "yellow"), short(state + way + since, 40))
 
 
 def _steer(args: argparse.Namespace, console: Console) -> int:
@@ -113,18 +94,18 @@ def _steer(args: argparse.Namespace, console: Console) -> int:
         raise ConfigurationError("give one or more workers, or --all")
     state = _STATES[args.verb][0]
 
-    async def work(store: TodoStore) -> int:
-        known = await store.workers()
+    async def work(supabase: Supabase) -> int:
+        known = await supabase.store.workers()
         chosen = [worker for worker in known if worker["alive"]] if args.all else _named(args.workers, known)
         for worker in chosen:
-            answer = await store.set_worker_state(str(worker["id"]), state)
+            answer = await supabase.store.set_worker_state(str(worker["id"]), state)
             console.emit(answer)
             console.say(f"{worker['id']}  {worker['name']}  {state}")
         if not chosen:
             console.say("no worker is alive")
         return 0
 
-    return _run(args, work)
+    return run_connected(args, work)
 
 
 def _named(names: list[str], known: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from reactive_worker.access.safe_text import safe_text
 from reactive_worker.doctor.facts import Facts
 from reactive_worker.doctor.findings import Finding
 
@@ -13,6 +14,8 @@ from reactive_worker.doctor.findings import Finding
 NAMED = 5
 #: Seconds. A worker looks for others' leftovers with each sweep; before that nothing is amiss.
 PATIENCE = 60.0
+#: Seconds after which nobody counts any more.
+_AGES = 1e10
 
 _STRAYS = """\
 select reactive_worker_private.put_back(array(
@@ -27,7 +30,11 @@ def judge_leftovers(facts: Facts) -> list[Finding]:
     database = facts.database
     if database is not None and database.get("workers") is not None:
         workers = database["workers"]
-        return [*_workers(workers), *_strays(database["strays"]), *_waiting(database["waiting"], workers)]
+        return [
+            *judge_workers(workers),
+            *_strays(database["strays"]),
+            *judge_waiting(database["waiting"], workers),
+        ]
     if facts.workers is None:
         return []
     # What list_workers calls the same things. It does not say since when one is expired.
@@ -40,12 +47,15 @@ def judge_leftovers(facts: Facts) -> list[Finding]:
         }
         for worker in facts.workers
     ]
-    return _workers(told)
+    return judge_workers(told)
 
 
-def _workers(workers: Sequence[dict[str, Any]]) -> list[Finding]:
+def judge_workers(workers: Sequence[dict[str, Any]]) -> list[Finding]:
+    """Workers that are gone and not cleared away, or hear nothing."""
     found: list[Finding] = []
-    expired = [worker for worker in workers if not worker["alive"] and worker["expired_seconds"] > PATIENCE]
+    expired = [
+        worker for worker in workers if not worker["alive"] and _seconds(worker["expired_seconds"]) > PATIENCE
+    ]
     holding = [worker for worker in expired if worker["holds"]]
     if expired:
         held = sum(worker["holds"] for worker in holding)
@@ -84,12 +94,13 @@ def _strays(strays: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def _waiting(waiting: Sequence[dict[str, Any]], workers: Sequence[dict[str, Any]]) -> list[Finding]:
+def judge_waiting(waiting: Sequence[dict[str, Any]], workers: Sequence[dict[str, Any]]) -> list[Finding]:
+    """Tasks that are due and that nobody serves."""
     unserved = [one for one in waiting if not one["served"]]
     if not unserved:
         return [Finding("unserved", "ok", "every waiting task has a worker for its agent type")]
     told = _names(
-        f"{one['agent_type']} ({one['due']}, for {one['oldest_seconds']:.0f} s)" for one in unserved
+        f"{one['agent_type']} ({one['due']}, for {_seconds(one['oldest_seconds']):.0f} s)" for one in unserved
     )
     served = sorted({name for worker in workers if worker["alive"] for name in worker["agent_types"]})
     alive = f"the living ones serve {_names(served)}" if served else "no worker is alive"
@@ -102,8 +113,17 @@ def _waiting(waiting: Sequence[dict[str, Any]], workers: Sequence[dict[str, Any]
     return [Finding("unserved", "warn", f"tasks wait that no worker serves: {told}; {alive}", mend, "shell")]
 
 
+def _seconds(value: object) -> float:
+    """A time span as JSON; a row may say -infinity, which PostgreSQL tells as text or not at all."""
+    if value == "Infinity":
+        return _AGES
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return float(min(value, _AGES))
+
+
 def _names(names: Iterable[Any]) -> str:
     # What somebody wrote into a row must not move the cursor of whoever reads this.
-    listed = ["".join(c if c.isprintable() else "?" for c in str(name)) for name in names]
+    listed = [safe_text(name) for name in names]
     more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
     return ", ".join(listed[:NAMED]) + more

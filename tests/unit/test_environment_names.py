@@ -34,6 +34,7 @@ OTHERS = {
     "OTEL_SDK_DISABLED": "CrewAI",
     "NO_COLOR": "the console",
     "TERM": "the console",
+    "COLUMNS": "the console",
     "TOKEN": "a leaky executor in the tests of secrets",
 }
 KNOWN = {*SETTINGS, *(f"{name}_FILE" for name in SETTINGS if "KEY" in name), *OTHERS}

@@ -38,6 +38,11 @@ def fail(prompt: str):
 
 async def sleep(prompt: str):
     await asyncio.sleep(600)
+
+async def slowly(prompt: str):
+    for word in prompt.split():
+        yield word + " "
+    await asyncio.sleep(600)
 """
 
 
@@ -196,6 +201,54 @@ async def test_a_batch_is_submitted_in_order(shell: Shell, tmp_path: Path) -> No
     assert [rows[id] for id in program.stdout.split()] == ["p0", "p1", "p2"]
 
 
+async def test_any_beginning_of_an_id_will_do(shell: Shell, local_supabase: Any) -> None:
+    ids = [f"0b8e2a52-{middle}-4fd6-8d5f-57a5d6a32b0e" for middle in ("1111", "2222")]
+    for id in ids:
+        await query(
+            local_supabase.db_url, "insert into todolist (id, agent_type, prompt) values (%s, 't', 'p')", id
+        )
+    (row,) = await shell.json("task", "0b8e2a521")
+    assert row["id"] == ids[0]
+    assert (await shell.run("cancel", "0B8E2A52-2")).stdout == f"{ids[1]}  cancelled\n"
+    (event,) = await shell.json("events", ids[1][:10])
+    assert event["todolist_id"] == ids[1]
+    ambiguous = error_of(await shell.run("task", "0b8e", code=1))
+    assert f"several tasks' ids begin with 0b8e: {ids[0]}, {ids[1]}" in ambiguous
+    assert "no task whose id begins with ffff" in error_of(await shell.run("wait", "ffff", code=1))
+
+
+async def test_an_agent_type_nobody_serves_is_said_at_once(shell: Shell) -> None:
+    alone = await shell.run("submit", "tets", "p")
+    assert alone.stderr == "no worker serves 'tets' now: none is alive. The task waits until one is\n"
+    await shell.worker("mine:shout")
+    near = await shell.run("submit", "tets", "p")
+    assert "no worker serves 'tets' now; the nearest that is served: 'test'" in near.stderr
+    assert (await shell.run("submit", "test", "p")).stderr == ""
+
+
+async def test_submit_and_wait_tells_the_id_streams_and_leaves_the_task_alone(
+    shell: Shell, local_supabase: Any
+) -> None:
+    await shell.worker("mine:slowly")
+    program = shell.start("submit", "test", "one two three", "--wait")
+    await eventually(lambda: "one two three" in program.stdout)
+    id = program.stderr.split()[1]
+    program.signal(signal.SIGINT)
+    assert await program.wait() == 130
+    assert f"wait again:  reactive-worker wait {id}" in program.stderr
+    assert f"end it:      reactive-worker cancel {id}" in program.stderr
+    assert "Traceback" not in program.stderr
+    assert await _status(local_supabase.db_url, id, "in_progress")
+
+
+async def test_the_traceback_of_a_bug_is_shown_with_its_task(shell: Shell) -> None:
+    await shell.worker("mine:fail")
+    program = await shell.run("submit", "test", "x", "--max-failures", "1", "--wait", code=1)
+    shown = await shell.run("task", program.stderr.split()[1][:8])
+    assert 'mine.py", line' in shown.stdout
+    assert shown.stdout.rstrip().endswith("RuntimeError: no voice")
+
+
 async def test_submit_and_wait_with_a_worker(shell: Shell) -> None:
     await shell.worker("mine:shout")
     program = await shell.run("submit", "test", "hello", "--wait")
@@ -213,13 +266,16 @@ async def test_waiting_for_a_failed_task_ends_with_1(shell: Shell) -> None:
     worker = await shell.worker("mine:fail")
     program = await shell.run("submit", "test", "x", "--max-failures", "1", "--wait", code=1)
     assert "RuntimeError: no voice" in program.stdout
-    assert "run failed, RuntimeError: no voice" in worker.stderr
-    assert program.stderr == ""
+    assert "failed: RuntimeError: no voice" in worker.stderr
+    assert program.stderr.startswith("submitted ")
 
 
 async def test_waiting_too_long_ends_with_1(shell: Shell) -> None:
     program = await shell.run("submit", "nobody", "x", "--wait-timeout", "0.3", code=1)
-    assert "has not ended within 0.3 s; it goes on" in error_of(program)
+    submitted, unserved, error = program.stderr.splitlines()
+    assert submitted.startswith("submitted ")
+    assert unserved.startswith("no worker serves 'nobody' now: none is alive")
+    assert "has not ended within 0.3 s; it goes on" in error
 
 
 async def test_cancel_retry_and_refusals(shell: Shell) -> None:

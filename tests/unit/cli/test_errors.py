@@ -197,7 +197,7 @@ def test_missing_env_file(command: Command) -> None:
         (("submit", "t", "p", "--data", "{"), "--data is not JSON"),
         (("submit", "t", "p", "--data", "@nowhere.json"), "cannot read nowhere.json"),
         (("submit", "--batch", "nowhere.jsonl"), "cannot read nowhere.jsonl"),
-        (("task", "7"), "not a task id (a uuid): '7'"),
+        (("task", "7"), "not a task id (a uuid, or at least 4 characters of its beginning): '7'"),
         (("cancel", "x"), "not a task id"),
         (("answer", "7"), "give either a TEXT or --data JSON"),
         (("events", "--after", "3"), "--after needs an ID"),
