@@ -68,6 +68,14 @@ class InvalidTaskError(ReactiveWorkerError):
     """A row or an argument cannot be used as a task."""
 
 
+class ClientClosedError(ReactiveWorkerError):
+    """The client was closed while this waited; the task goes on: wait again with another client."""
+
+
+class EventLoopError(ReactiveWorkerError):
+    """A supabase client is used in another event loop than the first one: make one in each loop."""
+
+
 class WorkerExpiredError(ReactiveWorkerError):
     """This worker's lease has run out and its tasks were handed to others; it must register again."""
 

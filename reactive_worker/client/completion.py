@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from reactive_worker.backoff import Backoff
-from reactive_worker.errors import TaskNotFoundError, UnreachableError
+from reactive_worker.client._lookout import Clock, Lookout, LoopClock
+from reactive_worker.errors import ClientClosedError, ReactiveWorkerError, TaskNotFoundError
 from reactive_worker.models import EventType, TodoStatus
 from reactive_worker.store.connection import Connection
+from reactive_worker.store.per_loop import PerLoop
 from reactive_worker.store.push.changes import Binding, Change, RealtimeLink
 
 logger = logging.getLogger(__name__)
@@ -55,15 +58,26 @@ class _Waiter:
     seen: bool = False
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
 
 class CompletionWatch:
-    """Tells when tasks reach one of a set of states. Runs only while somebody waits."""
+    """Tells when tasks reach one of a set of states. Runs only while somebody waits.
 
-    def __init__(self, link_type: type[RealtimeLink] = RealtimeLink) -> None:
+    Parameters
+    ----------
+    link_type:
+        What hears Realtime.
+    clock:
+        What waiting is measured with.
+    """
+
+    def __init__(self, link_type: type[RealtimeLink] = RealtimeLink, clock: Clock | None = None) -> None:
         self._link_type = link_type
-        self._waiters: set[_Waiter] = set()
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._clock: Clock = clock or LoopClock()
+        self._polls = PerLoop[_Poll]()
 
     async def wait(self, connection: Connection, id: str, until: Collection[TodoStatus]) -> None:
         """Return when task `id` has one of the states `until`.
@@ -72,117 +86,177 @@ class CompletionWatch:
         ------
         TaskNotFoundError
             The row is gone, or not ours to see.
+        ClientClosedError
+            The client was closed meanwhile.
         SupabaseError
             Supabase refused to say, or cannot be reached at the first look. Later outages are waited out.
         """
-        now = asyncio.get_running_loop().time()
+        poll = self._polls.get()
+        if poll is None or not poll.is_open:
+            poll = self._polls.keep(_Poll(connection, self._link_type, self._clock, poll))
+        await poll.wait(id, until)
+
+    @property
+    def seen(self) -> int:
+        """How many who wait in this event loop have had their first look: they sit outages out."""
+        poll = self._polls.get()
+        return 0 if poll is None else poll.seen
+
+    async def aclose(self) -> None:
+        """End the loop; whoever still waits hears ClientClosedError."""
+        await self._polls.end(_Poll.aclose)
+
+
+class _Poll:
+    """One loop, from its first waiter to its last. Whoever comes later than that starts another one."""
+
+    def __init__(
+        self, connection: Connection, link_type: type[RealtimeLink], clock: Clock, before: _Poll | None
+    ) -> None:
+        #: False once its last waiter has left.
+        self.is_open = True
+        self._clock = clock
+        self._connection = connection
+        self._waiters: set[_Waiter] = set()
+        self._outages = 0
+        self._lookout = Lookout(
+            connection,
+            "reactive-worker-wait",
+            _BINDING,
+            doing="waiting for tasks",
+            first=POLL_FIRST,
+            most=POLL_MOST,
+            hear=self._heard,
+            # What ended before the subscription is told to nobody: look once more.
+            ready=self._look_at_all,
+            clock=clock,
+            link_type=link_type,
+        )
+        self._task = asyncio.create_task(self._run(), name="reactive-worker wait")
+        self._task.add_done_callback(self._ended)
+        # Its own, and the one before as long as that one is closing its socket.
+        self._tasks: set[asyncio.Task[None]] = {self._task}
+        if before is not None:
+            self._tasks |= {task for task in before._tasks if not task.done()}
+
+    @property
+    def seen(self) -> int:
+        return sum(waiter.seen for waiter in self._waiters)
+
+    async def wait(self, id: str, until: Collection[TodoStatus]) -> None:
+        now = self._clock.time()
         waiter = _Waiter(id, until, now, now)
         self._waiters.add(waiter)
-        if self._task is None or self._task.done():
-            self._wake = asyncio.Event()
-            self._task = asyncio.create_task(self._run(connection), name="reactive-worker wait")
-            self._task.add_done_callback(self._ended)
-        self._wake.set()
+        self._lookout.heard.set()
         try:
             await waiter.done
         finally:
             self._waiters.discard(waiter)
-            self._wake.set()
+            self._lookout.heard.set()
 
     async def aclose(self) -> None:
-        """End the loop; whoever still waits is cancelled."""
-        if self._task is not None and not self._task.done():
+        if self.is_open:
+            self._end(ClientClosedError())
             self._task.cancel()
-            await asyncio.wait([self._task])
+        await asyncio.wait(self._tasks)
+
+    def _end(self, error: Exception) -> None:
+        """From now on nobody may join, and nobody is left waiting."""
+        self.is_open = False
+        for waiter in self._waiters:
+            waiter.fail(error)
+
+    async def _run(self) -> None:
+        async with self._lookout:
+            try:
+                while pending := [waiter for waiter in self._waiters if not waiter.done.done()]:
+                    await self._turn(pending)
+            except Exception as error:  # noqa: BLE001 - told to everybody who waits, whatever it is
+                self._end(error)
+            finally:
+                # Nothing was awaited since nobody was left, and stopping the link may take seconds: a
+                # newcomer must not join a loop that has ended. Whoever is left here was not cancelled, this
+                # loop was.
+                self._end(ClientClosedError())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        for waiter in self._waiters:
-            if not waiter.done.done():
-                if error is None:
-                    waiter.done.cancel()
-                else:
-                    waiter.done.set_exception(error)
+        # Also when it was cancelled before its first step.
+        self._end(ClientClosedError())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a wait could not be closed properly", exc_info=error)
 
-    async def _run(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        link: RealtimeLink | None = None
-        outage = 0
+    async def _turn(self, pending: list[_Waiter]) -> None:
+        now = self._clock.time()
+        if min(waiter.began for waiter in pending) + PUSH_AFTER <= now:
+            await self._lookout.listen()
+        soonest = min(waiter.due for waiter in pending)
+        if soonest > now:
+            await self._clock.wait(self._lookout.heard, soonest - now)
+            self._lookout.heard.clear()
+            return
+        # Whoever is due soon comes along: few large requests instead of many small ones.
+        due = [waiter for waiter in pending if waiter.due <= now + POLL_FIRST / 2]
+        for waiter in due:
+            # So that what is heard while we look is not forgotten after it.
+            waiter.due = math.inf
         try:
-            while pending := [waiter for waiter in self._waiters if not waiter.done.done()]:
-                now = loop.time()
-                if link is None and min(waiter.began for waiter in pending) + PUSH_AFTER <= now:
-                    link = self._link_type(
-                        connection.url,
-                        connection.credentials,
-                        "reactive-worker-wait",
-                        [_BINDING],
-                        on_change=self._heard,
-                        # What ended before the subscription is told to nobody: look once more.
-                        on_ready=self._look_now,
-                    )
-                    await link.start()
-                if min(waiter.due for waiter in pending) <= now:
-                    # Whoever is due soon comes along: few large requests instead of many small ones.
-                    due = [waiter for waiter in pending if waiter.due <= now + POLL_FIRST / 2]
-                    outage = await self._look(connection, due, outage)
-                    continue
-                self._wake.clear()
-                try:
-                    async with asyncio.timeout(min(waiter.due for waiter in pending) - now):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            if link is not None:
-                await link.stop()
-
-    async def _look(self, connection: Connection, due: list[_Waiter], outage: int) -> int:
-        """Ask for the states of `due`; returns how many looks in a row have failed."""
-        ids = sorted({waiter.id for waiter in due})
-        found: dict[str, str] = {}
-        try:
-            for start in range(0, len(ids), IDS_PER_REQUEST):
-                chunk = ids[start : start + IDS_PER_REQUEST]
-                rows = await connection.select(
-                    "todolist", "id,agent_status", filters=[("id", "in", f"({','.join(chunk)})")]
-                )
-                found.update((str(row["id"]), str(row["agent_status"])) for row in rows)
-        except UnreachableError as error:
-            # The tasks go on without us; so does the wait, until its caller's own time-out.
-            if outage == 0 and any(waiter.seen for waiter in due):
-                logger.warning("still waiting for %d task(s): %s", len(ids), error)
-            now = asyncio.get_running_loop().time()
+            found = await self._lookout.look(
+                lambda: self._states({waiter.id for waiter in due}),
+                quiet=not any(waiter.seen for waiter in due),
+            )
+        except ReactiveWorkerError as error:
+            # A refusal is for those who asked; others ask for themselves.
             for waiter in due:
-                if not waiter.seen and not waiter.done.done():
-                    waiter.done.set_exception(error)
-                waiter.due = now + OUTAGE.delay(outage + 1)
-            return outage + 1
-        now = asyncio.get_running_loop().time()
+                waiter.fail(error)
+            return
+        if found is None:
+            self._wait_out(due)
+        else:
+            self._outages = 0
+            self._settle(due, found)
+
+    async def _states(self, ids: set[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        wanted = sorted(ids)
+        for start in range(0, len(wanted), IDS_PER_REQUEST):
+            chunk = ",".join(wanted[start : start + IDS_PER_REQUEST])
+            rows = await self._connection.select(
+                "todolist", "id,agent_status", filters=[("id", "in", f"({chunk})")]
+            )
+            found.update((str(row["id"]), str(row["agent_status"])) for row in rows)
+        return found
+
+    def _wait_out(self, due: list[_Waiter]) -> None:
+        """The tasks go on without us; so does the wait, until its caller's own time-out."""
+        self._outages += 1
+        pause = OUTAGE.delay(self._outages)
+        now = self._clock.time()
+        for waiter in due:
+            if not waiter.seen and self._lookout.outage is not None:
+                waiter.fail(self._lookout.outage)
+            waiter.due = min(waiter.due, now + pause)
+
+    def _settle(self, due: list[_Waiter], found: dict[str, str]) -> None:
+        now = self._clock.time()
         for waiter in due:
             waiter.seen = True
             state = found.get(waiter.id)
             if waiter.done.done():
                 continue
             if state is None:
-                waiter.done.set_exception(
-                    TaskNotFoundError(f"no task {waiter.id}, or it belongs to somebody else")
-                )
+                waiter.fail(TaskNotFoundError(f"no task {waiter.id}, or it belongs to somebody else"))
             elif state in waiter.until:
                 waiter.done.set_result(None)
             else:
                 waited = now - waiter.began
-                waiter.due = now + min(POLL_MOST, max(POLL_FIRST, waited * POLL_SHARE))
-        return 0
+                waiter.due = min(waiter.due, now + min(POLL_MOST, max(POLL_FIRST, waited * POLL_SHARE)))
 
-    def _look_now(self) -> None:
+    def _look_at_all(self) -> None:
         for waiter in self._waiters:
             waiter.due = 0.0
-        self._wake.set()
 
     def _heard(self, change: Change) -> None:
         id = change.record.get("todolist_id")
         for waiter in self._waiters:
             if waiter.id == id:
                 waiter.due = 0.0
-                self._wake.set()

@@ -7,18 +7,15 @@ nor show anything twice.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
-from reactive_worker.errors import InvalidTaskError, UnreachableError
+from reactive_worker.client._lookout import Clock, Lookout
+from reactive_worker.errors import InvalidTaskError
 from reactive_worker.models import EventType, TodoEvent
 from reactive_worker.store.push.changes import Binding, Change, RealtimeLink
 from reactive_worker.store.store import TodoStore
-
-logger = logging.getLogger(__name__)
 
 PAGE = 500
 #: Seconds between looks: short while events flow, longer while nothing is said.
@@ -36,12 +33,10 @@ class _Inbox:
     """What Realtime said since we looked last."""
 
     def __init__(self) -> None:
-        self.wake = asyncio.Event()
         self._changes: deque[Change] = deque(maxlen=INBOX)
 
     def put(self, change: Change) -> None:
         self._changes.append(change)
-        self.wake.set()
 
     def take_after(self, last: int) -> list[TodoEvent]:
         """The events heard that follow `last` without a gap; the rest is forgotten."""
@@ -65,7 +60,8 @@ async def follow_events(
     after: int = 0,
     follow: bool = False,
     link_type: type[RealtimeLink] = RealtimeLink,
-) -> AsyncIterator[TodoEvent]:
+    clock: Clock | None = None,
+) -> AsyncGenerator[TodoEvent]:
     """Yield the events of task `id` with ``seq > after``, stored ones first, then live.
 
     Ends after the last event when it is terminal; with `follow` it goes on (a `retry_todo` reopens a task)
@@ -73,66 +69,75 @@ async def follow_events(
     """
     await store.get(id)
     inbox = _Inbox()
-    link = link_type(
-        store.connection.url,
-        store.connection.credentials,
+    lookout = Lookout(
+        store.connection,
         f"reactive-worker-events-{id}",
-        [Binding("events", "INSERT", f"todolist_id=eq.{id}")],
-        on_change=inbox.put,
-        # What happened before the subscription is in the table: look once more.
-        on_ready=inbox.wake.set,
+        Binding("events", "INSERT", f"todolist_id=eq.{id}"),
+        doing=f"following task {id}",
+        first=POLL_FIRST,
+        most=POLL_MOST,
+        hear=inbox.put,
+        clock=clock,
+        link_type=link_type,
     )
-    try:
-        async for event in _follow(store, id, after, follow, inbox, link):
-            yield event
-    finally:
-        await link.stop()
-
-
-async def _follow(
-    store: TodoStore, id: str, last: int, follow: bool, inbox: _Inbox, link: RealtimeLink
-) -> AsyncIterator[TodoEvent]:
-    loop = asyncio.get_running_loop()
-    delay, outage, ended, row_seen_at = POLL_FIRST, False, False, float("-inf")
-
-    async def is_over() -> bool:
-        """Nothing follows `last`: is that the end? The row is asked too, now and then."""
-        nonlocal row_seen_at
-        if ended:
-            return True
-        if loop.time() - row_seen_at < ROW_INTERVAL:
-            return False
-        row_seen_at = loop.time()
-        # Events written between the two reads are still to come, hence the second look.
-        return (await store.get(id)).is_finished and not await store.events(id, last, 1)
-
-    while True:
-        inbox.wake.clear()
-        page = inbox.take_after(last)
-        complete = False
-        try:
-            if not page:
-                page = await store.events(id, last, PAGE)
-                complete = len(page) < PAGE
-                if not page and not follow and await is_over():
-                    return
-            outage = False
-        except UnreachableError as error:
-            if not outage:
-                logger.warning("still following task %s: %s", id, error)
-            outage = True
-        for event in page:
-            last = event.seq or last
-            ended = event.event_type in TERMINAL_EVENTS
-            yield event
-        if page:
-            delay = POLL_FIRST
-            # After a terminal event the table has the last word: a retry may have reopened the task.
-            if ended or not complete:
+    async with lookout:
+        history = _History(store, id, lookout, inbox, last=after, follow=follow)
+        while not history.is_over:
+            for event in (page := await history.next_page()):
+                yield event
+            # After a terminal event the table has the last word: a retry may have reopened the task. A full
+            # page and one that was heard say nothing about what comes behind them.
+            if page and (history.ended or not history.complete):
                 continue
-        # Only now: a task that has ended already needs no socket.
-        await link.start()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await inbox.wake.wait()
-        delay = min(POLL_MOST, delay * 1.5)
+            # Only now: a task that has ended already needs no socket.
+            if not history.is_over:
+                await lookout.rest(found=bool(page))
+
+
+class _History:
+    """Where a reader stands in one task's log."""
+
+    def __init__(
+        self, store: TodoStore, id: str, lookout: Lookout, inbox: _Inbox, *, last: int, follow: bool
+    ) -> None:
+        self._store, self._id, self._lookout, self._inbox = store, id, lookout, inbox
+        self._last, self._follow = last, follow
+        self._row_seen_at = float("-inf")
+        #: The last event was a terminal one.
+        self.ended = False
+        #: The last page was the table's last.
+        self.complete = False
+        #: Nothing follows, for ever.
+        self.is_over = False
+
+    async def next_page(self) -> list[TodoEvent]:
+        """The next events; none when there are none yet, or during an outage."""
+        self._lookout.heard.clear()
+        page = self._inbox.take_after(self._last)
+        self.complete = False
+        if not page:
+            page = await self._lookout.look(self._read) or []
+        if page:
+            self._last = page[-1].seq or self._last
+            self.ended = page[-1].event_type in TERMINAL_EVENTS
+        return page
+
+    async def _read(self) -> list[TodoEvent]:
+        page = await self._store.events(self._id, self._last, PAGE)
+        self.complete = len(page) < PAGE
+        if not page and not self._follow:
+            self.is_over = await self._nothing_follows()
+        return page
+
+    async def _nothing_follows(self) -> bool:
+        """Is that the end? The row is asked too, now and then: it may have been ended by hand."""
+        if self.ended:
+            return True
+        now = self._lookout.clock.time()
+        if now - self._row_seen_at < ROW_INTERVAL:
+            return False
+        self._row_seen_at = now
+        # Events written between the two reads are still to come, hence the second look.
+        return (await self._store.get(self._id)).is_finished and not await self._store.events(
+            self._id, self._last, 1
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -106,8 +107,9 @@ class Monitor:
 
     async def tail_events(self, limit: int = 10) -> AsyncIterator[TodoEvent]:
         """Yield the newest `limit` events of all tasks, oldest first, then each new one, until you stop."""
-        async for event in tail_events(await self._store.get(), limit):
-            yield event
+        async with aclosing(tail_events(await self._store.get(), limit)) as events:
+            async for event in events:
+                yield event
 
     async def get_workers(self) -> list[dict[str, Any]]:
         """Every registered worker: id, name, agent_types, alive, desired_state, in_progress and more."""

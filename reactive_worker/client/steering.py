@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal
 
 from reactive_worker.client.follow import TERMINAL_EVENTS, follow_events
 from reactive_worker.models import EventType, TodoEvent
@@ -40,7 +40,7 @@ async def follow_steering(
     try:
         async with (
             asyncio.timeout(timeout),
-            aclosing(cast("Any", follow_events(store, todolist_id, after=after))) as events,
+            aclosing(follow_events(store, todolist_id, after=after)) as events,
         ):
             async for event in events:
                 result = _next(result, event)

@@ -1,84 +1,85 @@
-"""The events of all tasks as they are written, for people who watch."""
+"""The events of all tasks as they are committed, for people who watch."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 
-from reactive_worker.errors import UnreachableError
+from reactive_worker.client._lookout import Clock, Lookout
 from reactive_worker.models import TodoEvent
 from reactive_worker.store.push.changes import Binding, RealtimeLink
-from reactive_worker.store.store import TodoStore
+from reactive_worker.store.store import TailPage, TodoStore
 
 logger = logging.getLogger(__name__)
 
-#: `created_at` is when a transaction began, so rows may appear behind the newest one seen. Reading this far
-#: back again, and skipping known ids, catches them.
-OVERLAP = timedelta(seconds=3)
+#: Seconds between looks.
 POLL = 1.0
 PAGE = 500
 
 
 async def tail_events(
-    store: TodoStore, limit: int = 10, *, link_type: type[RealtimeLink] = RealtimeLink
-) -> AsyncIterator[TodoEvent]:
-    """Yield the newest `limit` events, oldest first, then every new one, each once, until closed."""
-    changed = asyncio.Event()
-    link = link_type(
-        store.connection.url,
-        store.connection.credentials,
-        "reactive-worker-tail",
-        [Binding("events", "INSERT")],
-        on_change=lambda change: changed.set(),
-        on_ready=changed.set,
-    )
-    recent = await store.recent_events(limit) if limit > 0 else await store.recent_events(1)
-    newest = recent[0].created_at if recent else None
-    seen: dict[str, datetime | None] = {event.id: event.created_at for event in await _since(store, newest)}
-    for event in reversed(recent[:limit]):
-        seen[event.id] = event.created_at
+    store: TodoStore,
+    limit: int = 10,
+    *,
+    link_type: type[RealtimeLink] = RealtimeLink,
+    clock: Clock | None = None,
+) -> AsyncGenerator[TodoEvent]:
+    """Yield the newest `limit` events, oldest first, then every new one, each once, until closed.
+
+    New is what was committed since the look before (`tail_events` in the migrations), however long ago its
+    transaction began. The events of one task come in the order of their `seq`.
+    """
+    first = await store.tail(limit=max(1, limit))
+    for event in in_order(first.events) if limit > 0 else ():
         yield event
-    await link.start()
-    outage = False
-    try:
+    since = first.until
+    lookout = Lookout(
+        store.connection,
+        "reactive-worker-tail",
+        Binding("events", "INSERT"),
+        doing="watching all tasks",
+        first=POLL,
+        most=POLL,
+        clock=clock,
+        link_type=link_type,
+    )
+    async with lookout:
+        page: TailPage | None = None
         while True:
-            changed.clear()
-            fresh: list[TodoEvent] = []
-            try:
-                fresh = [event for event in await _since(store, newest) if event.id not in seen]
-                outage = False
-            except UnreachableError as error:
-                if not outage:
-                    logger.warning("still watching: %s", error)
-                outage = True
-            for event in fresh:
-                seen[event.id] = event.created_at
-                newest = max(filter(None, (newest, event.created_at)), default=None)
+            before = page
+            page = await lookout.look(partial(_next, store, since, before))
+            if page is None:
+                # An outage: the same page again, when it is over.
+                page = before
+                await lookout.rest(found=False)
+                continue
+            if page.restarted:
+                logger.warning(
+                    "%s is another database than before (restored?): events written meanwhile are not shown",
+                    store.connection.url,
+                )
+            for event in in_order(page.events):
                 yield event
-            if newest is not None:
-                seen = {id: at for id, at in seen.items() if at is not None and at >= newest - OVERLAP}
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL):
-                    await changed.wait()
-    finally:
-        await link.stop()
+            if page.more:
+                continue
+            since, page = page.until, None
+            await lookout.rest(found=True)
 
 
-async def _since(store: TodoStore, newest: datetime | None) -> list[TodoEvent]:
-    """Every event not older than OVERLAP before `newest`, oldest first."""
-    found: list[TodoEvent] = []
-    filters = [] if newest is None else [("created_at", "gte", (newest - OVERLAP).isoformat())]
-    while True:
-        rows = await store.connection.select(
-            "events",
-            filters=filters,
-            order=[("created_at", False), ("todolist_id", False), ("seq", False)],
-            limit=PAGE,
-            offset=len(found),
-        )
-        found += [TodoEvent.from_row(row) for row in rows]
-        if len(rows) < PAGE:
-            return found
+async def _next(store: TodoStore, since: str, before: TailPage | None) -> TailPage:
+    if before is None:
+        return await store.tail(since, limit=PAGE)
+    return await store.tail(since, limit=PAGE, until=before.until, after=before.last)
+
+
+def in_order(events: Sequence[TodoEvent]) -> list[TodoEvent]:
+    """By time, as far as the order within each task allows: clocks and transactions do not run in step."""
+    of_task: dict[str, deque[TodoEvent]] = defaultdict(deque)
+    for event in sorted(events, key=lambda event: event.seq or 0):
+        of_task[event.todolist_id].append(event)
+    never = datetime.min.replace(tzinfo=UTC)
+    by_time = sorted(events, key=lambda event: (event.created_at or never, event.todolist_id))
+    return [of_task[event.todolist_id].popleft() for event in by_time]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -279,8 +280,9 @@ class TaskClient(FilesClient):
         if after < 0:
             raise InvalidTaskError(f"after must be 0 or a seq, not {after}")
         store = await self._store.get()
-        async for event in follow_events(store, task_id(id), after=after, follow=follow):
-            yield event
+        async with aclosing(follow_events(store, task_id(id), after=after, follow=follow)) as events:
+            async for event in events:
+                yield event
 
     # -- steering --------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from supabase import AsyncClient, AsyncClientOptions, AuthError, Client
 from reactive_worker.access.credentials import Credentials
 from reactive_worker.access.project import check_url
 from reactive_worker.access.redaction import redact
-from reactive_worker.errors import TokenExpiredError, UnreachableError
+from reactive_worker.errors import EventLoopError, TokenExpiredError, UnreachableError
 from reactive_worker.store._answers import KeptAnswer
 from reactive_worker.store.translate import translate
 
@@ -187,6 +187,14 @@ class Connection:
             if kept is None or not kept.came:
                 raise
             return self._reread(kept, what)
+        except RuntimeError as error:
+            # What asyncio and anyio say when a client comes from a loop that has ended, or lives in a thread.
+            if "event loop" not in str(error).lower() and "different loop" not in str(error):
+                raise
+            raise EventLoopError(
+                f"this supabase client was used in another event loop before ({what}: {error}): make one in "
+                "each loop, pass the synchronous client, or use TaskClient.from_settings()"
+            ) from error
         if isinstance(answer.data, str):
             # What json refuses for the sake of one value comes back as text: read what can be read of it.
             return self._reread(kept, what)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from reactive_worker.errors import InvalidTaskError, SchemaMissingError, TaskNotFoundError
@@ -48,6 +49,20 @@ def _read_all(rows: Iterable[Mapping[str, Any]]) -> list[Todo]:
         except InvalidTaskError as error:
             logger.warning("a task is left out of the list, its row cannot be read: %s", error)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class TailPage:
+    """A page of what was committed since some moment."""
+
+    events: tuple[TodoEvent, ...]
+    #: The moment: `since` of the next look.
+    until: str
+    #: This look goes on: ask again with this `until`, and `last` as `after`.
+    more: bool = False
+    last: tuple[str, int] | None = None
+    #: The moment asked for is one of another database.
+    restarted: bool = False
 
 
 class TodoStore:
@@ -123,6 +138,51 @@ class TodoStore:
             "events", order=[("created_at", True), ("seq", True)], limit=limit
         )
         return [TodoEvent.read(row) for row in rows]
+
+    async def tail(
+        self,
+        since: str | None = None,
+        *,
+        limit: int = 500,
+        until: str | None = None,
+        after: tuple[str, int] | None = None,
+    ) -> TailPage:
+        """Events of all tasks committed since a look before (its `until`); without one the newest.
+
+        Parameters
+        ----------
+        until, after:
+            For a further page of the same look: its `until`, and `last` of the page before.
+        """
+        task, seq = after or (None, None)
+        answer = await self.connection.rpc(
+            "tail_events",
+            {
+                "p_since": since,
+                "p_limit": limit,
+                "p_until": until,
+                "p_after_task": task,
+                "p_after_seq": seq,
+            },
+        )
+        rows = cast("list[dict[str, Any]]", answer["events"])
+        return TailPage(
+            events=tuple(self._readable(rows)),
+            until=str(answer["until"]),
+            more=bool(answer["more"]) and bool(rows),
+            last=(str(rows[-1]["todolist_id"]), int(rows[-1]["seq"])) if rows else None,
+            restarted=bool(answer["restarted"]),
+        )
+
+    def _readable(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[TodoEvent]:
+        for row in rows:
+            try:
+                yield TodoEvent.from_row(row)
+            except InvalidTaskError as error:
+                # Whoever watches everybody's events must not be blinded by one of them.
+                logger.warning(
+                    "event %s of task %s is not shown: %s", row.get("id"), row.get("todolist_id"), error
+                )
 
     async def cancel(self, id: str, reason: str | None = None) -> Todo:
         """Cancel a task; a running one is told. Raises TaskNotFoundError, TaskConflictError."""

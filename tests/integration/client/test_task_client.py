@@ -222,7 +222,7 @@ async def test_wrong_keys_are_told_apart(local_supabase: Any) -> None:
 async def test_an_api_that_is_away_is_waited_out(client: TaskClient, local_supabase: Any) -> None:
     id = await client.submit_task("test", "p")
     waiting = asyncio.create_task(client.wait_for_completion(id, timeout=60))
-    await eventually(lambda: [waiter for waiter in client._completion._waiters if waiter.seen])
+    await eventually(lambda: client._completion.seen)
     local_supabase.faults.rest_status = 503
     with pytest.raises(UnreachableError):
         await client.get_task(id)

@@ -73,6 +73,7 @@ cancel_todo                     -    -    1     404   -      1
 retry_todo                      -    -    1     404   -      1
 answer_todo                     -    -    1     404   -      1
 steer_todo                      -    -    1     404   -      1
+tail_events                     -    -    1     1     -      1
 read_steering                   -    -    -     -     1      1
 register_worker                 -    -    -     -     1      1
 heartbeat_worker                -    -    -     -     1      1
@@ -265,6 +266,7 @@ class Api:
             "list_workers",
             "todo_stats",
             "todo_timings",
+            "tail_events",
             "push_ways",
             "foreign_function",
         ) or name.startswith("reactive_worker_"):

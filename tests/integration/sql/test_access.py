@@ -21,6 +21,7 @@ USERS = ANYBODY | {
     "retry_todo",
     "answer_todo",
     "steer_todo",
+    "tail_events",
 }
 #: Run with their owner's rights, so that a worker needs none on the tables.
 WORKING = {
