@@ -46,6 +46,23 @@ alter role authenticator set lock_timeout = '8s';
 alter role postgres set search_path = "$user", public, extensions;
 alter role supabase_admin set search_path = "$user", public, auth, extensions;
 
+-- What a project's owner sets for the API server at the role authenticator, as a hosted project lets it.
+do $settings$
+declare
+  setting text;
+begin
+  foreach setting in array array[
+    'app_settings', 'client_error_verbosity', 'db_aggregates_enabled', 'db_anon_role', 'db_extra_search_path',
+    'db_hoisted_tx_settings', 'db_max_rows', 'db_plan_enabled', 'db_pre_request', 'db_prepared_statements',
+    'db_root_spec', 'db_schemas', 'db_tx_end', 'jwt_aud', 'jwt_cache_max_lifetime', 'jwt_role_claim_key', 'log_level',
+    'openapi_mode', 'openapi_security_active', 'openapi_server_proxy_uri', 'server_cors_allowed_origins',
+    'server_timing_enabled', 'server_trace_header'
+  ] loop
+    execute pg_catalog.format('grant set on parameter %I.%I to postgres', 'pgrst', setting);
+  end loop;
+end
+$settings$;
+
 do $database$
 begin
   execute pg_catalog.format('alter database %I owner to postgres', pg_catalog.current_database());

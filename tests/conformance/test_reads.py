@@ -9,7 +9,7 @@ import pytest
 from postgrest import CountMethod
 from postgrest.exceptions import APIError
 
-from tests.conformance.cases import Case, parametrize, problem, refused, run
+from tests.conformance.cases import ANY, Case, parametrize, problem, refused, run
 from tests.conformance.conftest import Build, World
 
 ADA = {
@@ -113,7 +113,8 @@ SHAPES = [
         "0-0/2",
         2,
     ),
-    Case("count planned", lambda w: people(count=PLANNED)(w).order("id"), ids(1, 2, 3, 4)),
+    # The planner's guess may be any number.
+    Case("count planned", lambda w: people(count=PLANNED)(w).order("id"), ids(1, 2, 3, 4), ANY),
     Case("count estimated", lambda w: people(count=ESTIMATED)(w).order("id"), ids(1, 2, 3, 4), count=4),
     Case("head counts without rows", lambda w: people(count=EXACT, head=True)(w), [], 200, "0-3/4", 4),
     Case("offset equal to the count", lambda w: people(count=EXACT)(w).offset(4), [], 206, "*/4", 4),

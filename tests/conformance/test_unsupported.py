@@ -6,72 +6,27 @@ from typing import Any
 
 import httpx
 import pytest
-from postgrest.exceptions import APIError
 
 from tests.conformance.conftest import World
 from tests.conformance.test_wire import send
 
 pytestmark = pytest.mark.embedded("elsewhere these work")
 
-CALLS: dict[str, tuple[Any, str, str]] = {
-    "embedding of related tables": (
-        lambda w: w.table("log").select("id, person:people(name)"),
-        "PGRST127",
-        "embedding",
-    ),
-    "inner joins": (lambda w: w.table("log").select("id, people!inner(name)"), "PGRST127", "embedding"),
-    "spreading of related tables": (
-        lambda w: w.table("log").select("id, ...people(name)"),
-        "PGRST127",
-        "embedding",
-    ),
-    "filters on related tables": (
-        lambda w: w.table("log").select("id").eq("people.name", "x"),
-        "PGRST127",
-        "related",
-    ),
-    "order by related tables": (
-        lambda w: w.table("log").select("id").order("people(name)"),
-        "PGRST127",
-        "related",
-    ),
-    "full text search": (
-        lambda w: w.table("people").select("id").text_search("name", "x"),
-        "PGRST127",
-        "full text",
-    ),
-    "aggregates": (lambda w: w.table("people").select("count()"), "PGRST123", ""),
-    "CSV": (lambda w: w.table("people").select("id").csv(), "PGRST107", ""),
-    "plans": (lambda w: w.table("people").select("id").explain(), "PGRST107", ""),
-    "filters on a scalar function": (
-        lambda w: w.rpc("numbers", {"n": 1}).eq("x", 1),
-        "PGRST127",
-        "no columns",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", CALLS)
-def test_calls(world: World, what: str) -> None:
-    build, code, words = CALLS[what]
-    with pytest.raises(APIError) as caught:
-        build(world).execute()
-    assert caught.value.code == code
-    assert words in str(caught.value.details)
-
 
 @pytest.mark.parametrize(
-    ("method", "path", "words"),
+    ("method", "path", "headers", "refusal"),
     [
-        ("PUT", "~people?id=eq.1", "PUT"),
-        ("DELETE", "~people?id=eq.1&limit=1&order=id", "order, limit and offset on a write"),
-        ("PATCH", "~people?id=eq.1&limit=1", "order, limit and offset on a write"),
+        ("GET", "", {}, (404, "PGRST126", "OpenAPI")),
+        ("GET", "~people", {"Accept": "application/geo+json"}, (400, "PGRST127", "GeoJSON")),
+        ("GET", "~people", {"Accept": "application/vnd.pgrst.plan"}, (406, "PGRST107", "")),
+        ("POST", "~log", {"Prefer": "return=headers-only"}, (400, "PGRST127", "return=headers-only")),
     ],
 )
-def test_requests(world: World, method: str, path: str, words: str) -> None:
-    answer = send(world, method, path, json={"id": 1, "name": "x"} if method != "DELETE" else None)
-    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST127")
-    assert words in answer.json()["details"]
+def test_requests(world: World, method: str, path: str, headers: dict[str, str], refusal: Any) -> None:
+    answer = send(world, method, path, headers=headers, json={"id": 1} if method == "POST" else None)
+    status, code, words = refusal
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert words in str(answer.json()["details"])
 
 
 @pytest.mark.parametrize("service", ["auth/v1/token", "functions/v1/hello", "graphql/v1"])

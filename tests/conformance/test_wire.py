@@ -134,9 +134,11 @@ def test_strict_handling_refuses_what_it_does_not_know(world: World) -> None:
     assert send(world, "GET", "~people?limit=1", headers=headers).status_code == 200
 
 
-def test_a_single_unnamed_text_takes_json_too(world: World) -> None:
-    answer = send(world, "POST", "rpc/~whole_body", json=[1, 2])
-    assert answer.json() == [1, 2]
+def test_a_single_unnamed_json_takes_objects(world: World) -> None:
+    assert send(world, "POST", "rpc/~whole_body", json={"a": 1}).json() == {"a": 1}
+    rows = [{"a": 1}, {"a": 2}]
+    assert send(world, "POST", "rpc/~whole_body", json=rows).json() == rows
+    assert refusal(send(world, "POST", "rpc/~whole_body", json=[1, 2])) == (400, "PGRST102")
 
 
 def test_browsers_are_let_in(world: World) -> None:

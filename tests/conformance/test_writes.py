@@ -175,7 +175,7 @@ def test_rows_of_different_keys_get_null_unless_asked_otherwise(fresh: World) ->
     rows = [{"name": "H"}, {"name": "I", "mood": "sad"}]
     rows = fresh.table("people").insert(rows, default_to_null=False).execute().data
     assert [row["mood"] for row in rows] == ["ok", "sad"]
-    assert fresh.answers[-1].headers["preference-applied"] == "return=representation, missing=default"
+    assert fresh.answers[-1].headers["preference-applied"] == "missing=default, return=representation"
 
 
 def test_python_values_arrive(fresh: World) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from reactive_worker.local.json_text import read_json
 from reactive_worker.local.rest.errors import ApiError, bad_range, header_text
-from reactive_worker.local.rest.preferences import JSON, Media, Preferences
+from reactive_worker.local.rest.preferences import JSON, Media
 from reactive_worker.local.rest.session import Row
 
 
@@ -67,7 +67,7 @@ def finish(
     status: int,
     result: Result,
     media: Media | None,
-    preferences: Preferences,
+    confirmed: str,
     headers: Mapping[str, str],
 ) -> Response:
     """The answer to a request that went well.
@@ -78,12 +78,14 @@ def finish(
         Unless the database set another (``response.status``).
     media:
         None for an answer without a body.
+    confirmed:
+        The preferences that were followed.
     headers:
         More headers.
     """
     all_headers = dict(headers)
-    if preferences.applied:
-        all_headers["Preference-Applied"] = ", ".join(preferences.applied)
+    if confirmed:
+        all_headers["Preference-Applied"] = confirmed
     if media is not None:
         all_headers["Content-Type"] = media.content_type
     response = Response(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
+from reactive_worker.local.rest.relations import Relations
+from reactive_worker.local.rest.server import ServerSettings
 from reactive_worker.local.rest.session import Command, Row
 
 Ask = Callable[[Sequence[Command]], Awaitable[list[Row]]]
@@ -36,7 +39,8 @@ select pg_catalog.json_build_object(
     from pg_catalog.pg_index i
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
     where i.indrelid = c.oid and i.indisprimary
-  )
+  ),
+  'view', c.relkind in ('v', 'm')
 )::text
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -62,6 +66,12 @@ select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
   ),
   'signature', p.oid::regprocedure::text,
   'returns', pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), t.oid), -1),
+  'rows_of', (
+    select pg_catalog.json_build_array(kn.nspname, k.relname)
+    from pg_catalog.pg_class k
+    join pg_catalog.pg_namespace kn on kn.oid = k.relnamespace
+    where k.oid = coalesce(base.typrelid, t.typrelid)
+  ),
   'set', p.proretset,
   'composite', t.typtype = 'c' or coalesce(base.typtype = 'c', false)
     or coalesce(p.proargmodes::text[] && '{t,b,o}', false),
@@ -72,8 +82,27 @@ from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace
 join pg_catalog.pg_type t on t.oid = p.prorettype
 left join pg_catalog.pg_type base on base.oid = t.typbasetype
-where n.nspname = $1 and p.proname = $2 and p.prokind = 'f'
+where n.nspname = $1 and p.proname = $2 and p.prokind = 'f' and t.typname <> 'trigger'
 """
+
+_RELATIONS = Path(__file__).with_name("relations.sql")
+
+# Settings of the API server that a project makes itself, for all databases and for this one.
+_SERVER = """
+select coalesce(pg_catalog.json_object_agg(
+  pg_catalog.split_part(one.setting, '=', 1),
+  pg_catalog.substr(one.setting, pg_catalog.strpos(one.setting, '=') + 1) order by s.setdatabase
+), '{}')::text
+from pg_catalog.pg_db_role_setting s
+join pg_catalog.pg_roles r on r.oid = s.setrole
+cross join pg_catalog.unnest(s.setconfig) as one (setting)
+where r.rolname = 'authenticator' and one.setting like 'pgrst.%'
+  and s.setdatabase in (0, (
+    select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
+  ))
+"""
+
+_TIMEZONES = "select pg_catalog.json_agg(z.name)::text from pg_catalog.pg_timezone_names z"
 
 # Only what the role itself may change can be set for one transaction.
 _ROLE = """
@@ -117,7 +146,13 @@ class Table:
     schema: str
     name: str
     columns: dict[str, Column]
+    #: Of a view: the columns that show the keys of its tables.
     primary_key: tuple[str, ...]
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Types of the columns, by name."""
+        return {column.name: column.type for column in self.columns.values()}
 
 
 @dataclass(frozen=True)
@@ -146,11 +181,13 @@ class Function:
     volatile: bool
     #: Settings attached to the function, by name.
     settings: dict[str, str]
+    #: Schema and name of the table or composite type whose rows it returns.
+    rows_of: tuple[str, str] | None = None
 
     @property
     def void(self) -> bool:
         """True when it returns nothing."""
-        return self.returns == "void" and not self.composite
+        return self.returns == "void" and not self.composite and not self.returns_set
 
 
 class Catalog:
@@ -170,6 +207,9 @@ class Catalog:
         self._tables: dict[tuple[str, str], Table] = {}
         self._functions: dict[tuple[str, str], tuple[Function, ...]] = {}
         self._roles: dict[str, dict[str, str]] = {}
+        self._relations: Relations | None = None
+        self._timezones: frozenset[str] | None = None
+        self._server: ServerSettings | None = None
         self._generation = 0
 
     @property
@@ -183,6 +223,8 @@ class Catalog:
         self._tables.clear()
         self._functions.clear()
         self._roles.clear()
+        self._relations = None
+        self._server = None
 
     async def table(self, schema: str, name: str) -> Table | None:
         """A table or view, or None."""
@@ -194,7 +236,10 @@ class Catalog:
         if found is None:
             return None
         columns = [Column(c["name"], c["type"], c["default"]) for c in found["columns"]]
-        table = Table(schema, name, {c.name: c for c in columns}, tuple(found["primary_key"]))
+        key = tuple(found["primary_key"])
+        if found["view"]:
+            key = (await self.relations()).keys.get((schema, name), ())
+        table = Table(schema, name, {c.name: c for c in columns}, key)
         # Asked before a change and answered after it was notified: not to be remembered.
         if generation == self._generation:
             self._tables[schema, name] = table
@@ -211,6 +256,32 @@ class Catalog:
         if functions and generation == self._generation:
             self._functions[schema, name] = functions
         return functions
+
+    async def relations(self) -> Relations:
+        """How tables, views and functions belong together."""
+        known = self._relations
+        if known is None:
+            generation = self._generation
+            known = Relations(await self._json(_RELATIONS.read_text(encoding="utf-8")))
+            if generation == self._generation:
+                self._relations = known
+        return known
+
+    async def server_settings(self) -> ServerSettings:
+        """What ``alter role authenticator set pgrst....`` says."""
+        known = self._server
+        if known is None:
+            generation = self._generation
+            known = ServerSettings.of(dict(await self._json(_SERVER) or {}))
+            if generation == self._generation:
+                self._server = known
+        return known
+
+    async def timezones(self) -> frozenset[str]:
+        """Names of the time zones PostgreSQL knows."""
+        if self._timezones is None:
+            self._timezones = frozenset(cast("list[str]", await self._json(_TIMEZONES)))
+        return self._timezones
 
     async def role_settings(self, role: str) -> dict[str, str]:
         """Settings attached to a role, such as its statement_timeout."""
@@ -252,4 +323,5 @@ def _function(schema: str, name: str, found: dict[str, Any]) -> Function:
         composite=found["composite"],
         volatile=found["volatile"],
         settings={key: value for key, _, value in (setting.partition("=") for setting in settings)},
+        rows_of=tuple(found["rows_of"]) if found["rows_of"] else None,
     )

@@ -102,16 +102,35 @@ def unknown_column(table: str, column: str) -> ApiError:
     return ApiError(400, "PGRST204", f"Could not find the '{column}' column of '{table}' in the schema cache")
 
 
-def unknown_function(schema: str, name: str, keys: Sequence[str], alike: str | None) -> ApiError:
-    """No function has this name and takes these arguments."""
+#: How a function that takes a whole body is spoken of, by the body's media type.
+_WHOLE_BODY = {"text/plain": "text", "text/xml": "xml", "application/octet-stream": "bytea"}
+
+
+def unknown_function(
+    schema: str, name: str, keys: Sequence[str], media_type: str | None, alike: str | None
+) -> ApiError:
+    """No function has this name and takes these arguments.
+
+    Parameters
+    ----------
+    media_type:
+        Of the body; None where there is none.
+    alike:
+        A function that may be meant.
+    """
+    raw = _WHOLE_BODY.get(media_type or "")
     shown = f"({', '.join(keys)})" if keys else " without parameters"
-    taking = f"with parameters {', '.join(keys)} or " if keys else "without parameters or "
+    word = "parameters" if len(keys) > 1 else "parameter"
+    taking = f" with {word} {', '.join(keys)}" if keys else " without parameters"
+    if raw is not None:
+        shown, taking = "", f" with a single unnamed {raw} parameter"
+    elif media_type == "application/json":
+        taking += " or with a single unnamed json/jsonb parameter"
     return ApiError(
         404,
         "PGRST202",
         f"Could not find the function {schema}.{name}{shown} in the schema cache",
-        f"Searched for the function {schema}.{name} {taking}with a single unnamed json/jsonb parameter, "
-        "but no matches were found in the schema cache.",
+        f"Searched for the function {schema}.{name}{taking}, but no matches were found in the schema cache.",
         f"Perhaps you meant to call the function {schema}.{alike}" if alike else None,
     )
 
@@ -142,6 +161,26 @@ def too_many_affected(rows: int) -> ApiError:
     """`Prefer: handling=strict, max-affected=n` is exceeded."""
     message = "Query result exceeds max-affected preference constraint"
     return ApiError(400, "PGRST124", message, f"The query affects {rows} rows")
+
+
+def max_affected_of_one() -> ApiError:
+    """`max-affected` is for functions that return sets."""
+    return ApiError(
+        400,
+        "PGRST128",
+        "Function must return SETOF or TABLE when max-affected preference is used with handling=strict",
+    )
+
+
+def bad_put() -> ApiError:
+    """A PUT is for one row."""
+    text = "limit/offset querystring parameters are not allowed for PUT"
+    return ApiError(400, "PGRST114", text)
+
+
+def put_mismatch() -> ApiError:
+    """A PUT's row is not the one its address names."""
+    return ApiError(400, "PGRST115", "Payload values do not match URL in primary key column(s)")
 
 
 def from_key(error: KeyRefusedError) -> ApiError | None:

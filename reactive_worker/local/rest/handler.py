@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,15 +21,23 @@ from reactive_worker.local.rest.errors import ApiError, DatabaseError, from_data
 from reactive_worker.local.rest.identity import Identities, KnownIdentity
 from reactive_worker.local.rest.parse import parse_query
 from reactive_worker.local.rest.plan import Incoming, Plan, Planner
-from reactive_worker.local.rest.preferences import parse_accept, parse_preferences, parse_range
+from reactive_worker.local.rest.preferences import (
+    Preferences,
+    narrowed,
+    parse_accept,
+    parse_preferences,
+    parse_range,
+)
+from reactive_worker.local.rest.server import ServerSettings
 from reactive_worker.local.rest.session import Command, Row, SessionPool
 from reactive_worker.local.rest.settings import request_settings
+from reactive_worker.local.rest.sql import quote
 
 _log = logging.getLogger(__name__)
 
 # What a request fails with when the catalog has moved on since it was remembered. In PostgreSQL: no such
-# function, table or column, or a type that does not fit; here: no such function or column.
-_STALE = frozenset({"42883", "42P01", "42703", "42804", "PGRST202", "PGRST203", "PGRST204"})
+# function, table or column, or a type that does not fit; here: no such function, column or relationship.
+_STALE = frozenset({"42883", "42P01", "42703", "42804", "PGRST200", "PGRST202", "PGRST203", "PGRST204"})
 _READ_METHODS = ("GET", "HEAD")
 
 
@@ -57,7 +64,7 @@ class RestApp:
         self._closing = asyncio.Event()
         #: What is remembered of the database; call its `forget` when that has changed.
         self.catalog = Catalog(self._ask)
-        self._planner = Planner(self.catalog, project)
+        self._planner = Planner(self.catalog)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -111,10 +118,11 @@ class RestApp:
         known = self._identities.of(headers.get("authorization"), apikey)
         path: str = request.scope["path"]
         if path in ("", "/"):
-            return _describe()
-        incoming = await self._read(request, path)
+            raise _no_description()
+        server = await self.catalog.server_settings()
+        incoming = await self._read(request, path, _as_set(self._project, server), server)
         if request.method == "OPTIONS":
-            return Response(status_code=200, headers={"Allow": "OPTIONS,GET,HEAD,POST,PATCH,DELETE"})
+            return Response(status_code=200, headers={"Allow": "OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE"})
         generation = self.catalog.generation
         try:
             return await self._run(incoming, known)
@@ -132,7 +140,7 @@ class RestApp:
         except DatabaseError as error:
             raise from_database(error, anonymous=known.identity.anonymous) from error
 
-    async def _read(self, request: Request, path: str) -> Incoming:
+    async def _read(self, request: Request, path: str, project: Project, server: ServerSettings) -> Incoming:
         headers, method = request.headers, request.method
         name = path.removeprefix("/rpc/")
         is_rpc = name != path
@@ -142,13 +150,14 @@ class RestApp:
             raise ApiError(404, "PGRST125", "Invalid path specified in request URL")
         reading = method in _READ_METHODS
         query = parse_query(request.scope["query_string"].decode("latin-1"), rpc_arguments=is_rpc and reading)
-        span = parse_range(headers.get("range"), headers.get("range-unit")) if reading else None
-        if span is not None and query.limit is None and not query.offset:
-            query = replace(query, offset=span[0], limit=span[1])
+        span = parse_range(headers.get("range")) if method == "GET" else None
+        if span is not None:
+            offset, limit = narrowed(span, query.offset, query.limit)
+            query = replace(query, offset=offset, limit=limit)
         profile = headers.get("accept-profile" if reading else "content-profile")
-        schema = profile or self._project.schemas[0]
-        if schema not in self._project.schemas:
-            exposed = ", ".join(self._project.schemas)
+        schema = profile or project.schemas[0]
+        if schema not in project.schemas:
+            exposed = ", ".join(project.schemas)
             hint = f"Only the following schemas are exposed: {exposed}"
             raise ApiError(406, "PGRST106", f"Invalid schema: {schema}", None, hint)
         return Incoming(
@@ -158,34 +167,46 @@ class RestApp:
             name=name,
             is_rpc=is_rpc,
             schema=schema,
-            profile=profile if len(self._project.schemas) > 1 else None,
+            profile=schema if profile or len(project.schemas) > 1 else None,
             query=query,
-            preferences=parse_preferences(headers.getlist("prefer")),
+            preferences=await self._preferences(headers.getlist("prefer")),
             media=parse_accept(headers.get("accept")),
             content_type=headers.get("content-type"),
             body=b"" if reading else await request.body(),
+            project=project,
+            aggregates=server.aggregates,
         )
+
+    async def _preferences(self, headers: list[str]) -> Preferences:
+        zoned = any("timezone=" in header for header in headers)
+        return parse_preferences(headers, await self.catalog.timezones() if zoned else ())
 
     async def _run(self, incoming: Incoming, known: KnownIdentity) -> Response:
         plan = await self._planner.plan(incoming)
         rows = await self._execute(incoming, known, plan)
-        return plan.answer(rows[0])
+        return plan.answer(rows[0][0], rows[1][0] if len(rows) > 1 else None)
 
-    async def _execute(self, incoming: Incoming, known: KnownIdentity, plan: Plan) -> list[Row]:
+    async def _execute(self, incoming: Incoming, known: KnownIdentity, plan: Plan) -> list[list[Row]]:
+        server = await self.catalog.server_settings()
         settings = request_settings(
             incoming.request,
             incoming.path,
             known,
             incoming.schema,
-            self._project,
+            incoming.project,
             role_settings=await self.catalog.role_settings(known.identity.role),
             function_settings=plan.settings,
             read_only=plan.read_only,
             clock_offset=self._faults.clock_offset,
+            timezone=incoming.preferences.timezone,
         )
-        commands = (settings, Command(plan.built.sql, plan.built.parameters))
+        asked = [built for built in (plan.built, plan.explain) if built is not None]
+        commands = [settings, *(Command(built.sql, built.parameters) for built in asked)]
+        if server.pre_request is not None:
+            name = ".".join(quote(part) for part in server.pre_request)
+            commands.insert(1, Command(f"select {name}()"))
         async with self._pool.session() as session:
-            return await session.run(commands, plan.check)
+            return await session.run_several(commands, len(asked), plan.check)
 
     async def _ask(self, commands: Any) -> list[Row]:
         async with self._pool.session() as session:
@@ -199,9 +220,22 @@ def _refuse_key(error: KeyRefusedError) -> Response:
     return JSONResponse({"message": error.message, "hint": error.hint}, 401)
 
 
-def _describe() -> Response:
-    body: Mapping[str, str] = {
-        "message": "This is the REST API of the embedded Supabase of reactive-worker.",
-        "details": "Its OpenAPI description is not supported.",
-    }
-    return JSONResponse(body)
+def _no_description() -> ApiError:
+    # As a server says it whose description is switched off.
+    return ApiError(
+        404,
+        "PGRST126",
+        "Root endpoint metadata is disabled",
+        "The OpenAPI description (GET /rest/v1/) is not supported by the embedded Supabase",
+        "Use `supabase start` or a hosted project for this.",
+    )
+
+
+def _as_set(project: Project, server: ServerSettings) -> Project:
+    """The project with what the database says of the API server."""
+    return replace(
+        project,
+        schemas=server.schemas or project.schemas,
+        extra_search_path=server.extra_search_path or project.extra_search_path,
+        max_rows=project.max_rows if server.max_rows is None else server.max_rows,
+    )

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, cast
 
-from reactive_worker.local.rest.errors import ApiError, bad_body, bad_range, unsupported
+from reactive_worker.local.rest.errors import ApiError, bad_range, unsupported
 
 _VALUES = {
-    "return": ("minimal", "representation", "headers-only"),
-    "count": ("exact", "planned", "estimated"),
     "resolution": ("merge-duplicates", "ignore-duplicates"),
     "missing": ("default", "null"),
-    "handling": ("lenient", "strict"),
+    "return": ("minimal", "representation", "headers-only"),
+    "count": ("exact", "planned", "estimated"),
     "tx": ("commit", "rollback"),
+    "handling": ("lenient", "strict"),
 }
+#: In the order in which they are confirmed; a transaction is always committed, so `tx` is not.
+_CONFIRMED = ("resolution", "missing", "return", "count", "handling", "timezone", "max-affected")
 
-JSON = "application/json"
+JSON, CSV, FORM = "application/json", "text/csv", "application/x-www-form-urlencoded"
 _OBJECT = "application/vnd.pgrst.object"
 _ARRAY = "application/vnd.pgrst.array"
+
+Count = Literal["exact", "planned", "estimated"]
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,32 @@ class Preferences:
     """What ``Prefer`` asks for; the first mention of a name counts."""
 
     returns: str = "minimal"
-    count: bool = False
+    count: Count | None = None
     resolution: str | None = None
     missing_default: bool = False
     max_affected: int | None = None
-    #: For the header Preference-Applied.
-    applied: tuple[str, ...] = field(default=(), compare=False)
+    timezone: str | None = None
+    #: All that was understood, by name.
+    found: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+
+    @property
+    def counts(self) -> bool:
+        """Whether rows are counted one by one; the number of a plan is a guess."""
+        return self.count in ("exact", "estimated")
+
+    def confirmed(self, *without: str) -> str:
+        """The header ``Preference-Applied``, without preferences that were of no use; empty: none was."""
+        names = (name for name in _CONFIRMED if name in self.found and name not in without)
+        return ", ".join(f"{name}={self.found[name]}" for name in names)
 
 
-def parse_preferences(headers: Sequence[str]) -> Preferences:
+def parse_preferences(headers: Sequence[str], timezones: Collection[str] = ()) -> Preferences:
     """Read all ``Prefer`` headers of a request.
+
+    Parameters
+    ----------
+    timezones:
+        Names of the time zones there are, if one is preferred.
 
     Raises
     ------
@@ -49,7 +70,11 @@ def parse_preferences(headers: Sequence[str]) -> Preferences:
         name, _, value = (part.strip() for part in item.partition("="))
         if not name:
             continue
-        if value in _VALUES.get(name, ()) or (name == "max-affected" and re.fullmatch(r"\d{1,9}", value)):
+        if (
+            value in _VALUES.get(name, ())
+            or (name == "timezone" and value in timezones)
+            or (name == "max-affected" and re.fullmatch(r"\d{1,9}", value))
+        ):
             found.setdefault(name, value)
         else:
             unknown.append(item.strip())
@@ -63,17 +88,17 @@ def parse_preferences(headers: Sequence[str]) -> Preferences:
         )
     if found.get("return") == "headers-only":
         raise unsupported("Prefer: return=headers-only")
-    limit = found.get("max-affected") if strict else None
-    # The server commits every transaction, as PostgREST does unless it is configured otherwise.
-    applied = tuple(f"{name}={value}" for name, value in found.items() if name not in ("tx", "max-affected"))
+    if not strict:
+        found.pop("max-affected", None)
+    limit = found.get("max-affected")
     return Preferences(
         returns=found.get("return", "minimal"),
-        # The other two kinds of count are guesses, and an exact one is a good guess.
-        count="count" in found,
+        count=cast("Count | None", found.get("count")),
         resolution=found.get("resolution"),
         missing_default=found.get("missing") == "default",
         max_affected=int(limit) if limit is not None else None,
-        applied=(*applied, f"max-affected={limit}") if limit is not None else applied,
+        timezone=found.get("timezone"),
+        found=found,
     )
 
 
@@ -84,6 +109,7 @@ class Media:
     content_type: str
     single: bool = False
     strip_nulls: bool = False
+    csv: bool = False
 
 
 _JSON_MEDIA = Media(f"{JSON}; charset=utf-8")
@@ -106,6 +132,8 @@ def parse_accept(header: str | None) -> Media:
         strip = "nulls=stripped" in options
         if name in ("*/*", JSON):
             return _JSON_MEDIA
+        if name == CSV:
+            return Media(f"{CSV}; charset=utf-8", csv=True)
         if name in (_OBJECT, f"{_OBJECT}+json"):
             suffix = ";nulls=stripped" if strip else ""
             return Media(f"{_OBJECT}+json{suffix}; charset=utf-8", single=True, strip_nulls=strip)
@@ -115,6 +143,8 @@ def parse_accept(header: str | None) -> Media:
                 f"{_ARRAY}+json{suffix}; charset=utf-8" if strip else _JSON_MEDIA.content_type,
                 strip_nulls=strip,
             )
+        if name == "application/geo+json":
+            raise unsupported("GeoJSON")
     raise ApiError(
         406,
         "PGRST107",
@@ -132,21 +162,8 @@ def media_type(header: str | None) -> str:
     return (header or JSON).split(";", 1)[0].strip().lower() or JSON
 
 
-def need_json(header: str | None) -> None:
-    """Refuse a body that is not JSON.
-
-    Raises
-    ------
-    ApiError
-        ``PGRST102``.
-    """
-    kind = media_type(header)
-    if kind != JSON:
-        raise bad_body(f"Content-Type not acceptable: {kind}")
-
-
-def parse_range(header: str | None, unit: str | None) -> tuple[int, int | None] | None:
-    """A ``Range`` header in rows, as offset and limit; None when there is none.
+def parse_range(header: str | None) -> tuple[int, int | None] | None:
+    """A ``Range`` header in rows, as the first and the last of them; None when there is none.
 
     Raises
     ------
@@ -155,13 +172,35 @@ def parse_range(header: str | None, unit: str | None) -> tuple[int, int | None] 
     """
     # bytes=0-100 and the like are meant for somebody else.
     match = re.fullmatch(r"(\d{1,18})-(\d{1,18})?", header.strip()) if header else None
-    if match is None or (unit is not None and unit.strip().lower() != "items"):
+    if match is None:
         return None
     first, last = int(match[1]), int(match[2]) if match[2] else None
-    if last is None:
-        return first, None
-    if last < first:
+    if last is not None and last < first:
         raise bad_range(
             "The lower boundary must be lower than or equal to the upper boundary in the Range header."
         )
-    return first, last - first + 1
+    return first, last
+
+
+def narrowed(span: tuple[int, int | None], offset: int, limit: int | None) -> tuple[int, int | None]:
+    """Offset and limit of the rows that both a ``Range`` header and the query ask for.
+
+    Raises
+    ------
+    ApiError
+        ``PGRST103``: they have none in common.
+
+    Example
+    -------
+    >>> narrowed((5, 20), offset=0, limit=10)
+    (5, 5)
+    """
+    if limit == 0:
+        return 0, 0
+    first = max(span[0], offset)
+    ends = [each for each in (span[1], offset + limit - 1 if limit is not None else None) if each is not None]
+    if not ends:
+        return first, None
+    if min(ends) < first:
+        raise bad_range("Limit should be greater than or equal to zero.")
+    return first, min(ends) - first + 1

@@ -3,28 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from reactive_worker.local.rest.catalog import Function, Parameter
-from reactive_worker.local.rest.errors import ambiguous_function, bad_body, unsupported
-from reactive_worker.local.rest.query import Query
+from reactive_worker.local.rest.errors import ambiguous_function, bad_body
+from reactive_worker.local.rest.payload import Arguments
+from reactive_worker.local.rest.query import Filter, Logic
 from reactive_worker.local.rest.sql import (
     ROW,
+    SOURCE,
     Built,
     Parameters,
     Shape,
     body_sql,
-    limit_sql,
-    order_sql,
     quote,
     result_sql,
-    select_sql,
-    where_sql,
 )
-from reactive_worker.local.rest.writes import parse_json
+from reactive_worker.local.rest.tree import Node, needed_columns
+from reactive_worker.local.rest.tree_sql import count_sql, tree_sql
 
-_SOURCE = quote("pgrst_call")
+_CALL = quote("pgrst_call")
+_SCALAR = quote("pgrst_scalar")
 #: Types of a single unnamed parameter, by the media type of the body it takes.
 _UNNAMED = {
     "application/json": ("json", "jsonb"),
@@ -53,19 +52,25 @@ def choose_function(
     ApiError
         ``PGRST203``: several fit.
     """
-    fitting: list[Function] = []
-    if media_type in (None, "application/json"):
-        fitting = [function for function in functions if _fits(function, keys)]
+    fitting = [function for function in functions if _fits(function, keys, media_type)]
     if not fitting and media_type is not None:
         fitting = [function for function in functions if takes_body(function, media_type)]
     if len(fitting) > 1:
-        raise ambiguous_function([function.signature for function in fitting])
+        raise ambiguous_function([_described(function) for function in fitting])
     return fitting[0] if fitting else None
 
 
-def _fits(function: Function, keys: Collection[str]) -> bool:
+def _fits(function: Function, keys: Collection[str], media_type: str | None) -> bool:
+    if not function.parameters:
+        # A body as it is wants a function that takes it.
+        return not keys and (media_type not in _UNNAMED or media_type == "application/json")
     required = {parameter.name for parameter in function.parameters if parameter.required}
-    return required <= set(keys) <= {parameter.name for parameter in function.parameters if parameter.name}
+    return required <= set(keys) <= {parameter.name for parameter in function.parameters}
+
+
+def _described(function: Function) -> str:
+    parameters = ", ".join(f"{each.name} => {each.type}" for each in function.parameters)
+    return f"{function.schema}.{function.name}({parameters})"
 
 
 def takes_body(function: Function, media_type: str) -> bool:
@@ -75,11 +80,36 @@ def takes_body(function: Function, media_type: str) -> bool:
     return function.parameters[0].type in _UNNAMED.get(media_type, ())
 
 
-def json_arguments(raw: bytes) -> tuple[str, dict[str, Any] | None]:
-    """A JSON body of an rpc: its text, and its keys unless it is no object."""
-    # supabase clients always send an object, but a POST without a body calls a function without arguments.
-    text, value = parse_json(raw or b"{}")
-    return text, cast("dict[str, Any]", value) if isinstance(value, dict) else None
+# -- the call ----------------------------------------------------------------------------------------------
+
+
+def call_sql(function: Function, arguments: Arguments, parameters: Parameters) -> str:
+    """FROM clause that calls a function."""
+    if len(function.parameters) == 1 and not function.parameters[0].name:
+        return _called(function, _whole_body(function.parameters[0], arguments, parameters))
+    used = [each for each in function.parameters if each.name in arguments.names]
+    if arguments.texts is not None:
+        given = ", ".join(_from_texts(used, arguments.texts, parameters))
+        return _called(function, given)
+    if not used:
+        return _called(function, "")
+    definition = ", ".join(f"{quote(each.name)} {each.type}" for each in used)
+    place = parameters.add(arguments.text)
+    # Of several rows only the first is a call.
+    many = arguments.text.lstrip()[:1] == "["
+    rows = (
+        f"(select * from pg_catalog.json_to_recordset({place}::json) as pgrst_rows({definition}) limit 1)"
+        " as pgrst_args"
+        if many
+        else f"pg_catalog.json_to_record({place}::json) as pgrst_args({definition})"
+    )
+    given = ", ".join(_named(each, f"pgrst_args.{quote(each.name)}") for each in used)
+    return f"{rows}, lateral {_called(function, given)}"
+
+
+def _called(function: Function, arguments: str) -> str:
+    call = f"{quote(function.schema)}.{quote(function.name)}({arguments})"
+    return f"{call} as {_CALL}" if function.composite else f"(select {call} as {_SCALAR}) as {_CALL}"
 
 
 def _named(parameter: Parameter, value: str) -> str:
@@ -87,56 +117,49 @@ def _named(parameter: Parameter, value: str) -> str:
     return f"{variadic}{quote(parameter.name)} := {value}"
 
 
-def _call(function: Function, arguments: str) -> str:
-    return f"{quote(function.schema)}.{quote(function.name)}({arguments})"
-
-
-def call_from_json(function: Function, text: str, keys: Collection[str], parameters: Parameters) -> str:
-    """FROM clause that calls the function with the keys of a JSON object."""
-    used = [parameter for parameter in function.parameters if parameter.name in keys]
-    if not used:
-        return f"{_call(function, '')} as {_SOURCE}"
-    definition = ", ".join(f"{quote(parameter.name)} {parameter.type}" for parameter in used)
-    arguments = ", ".join(_named(parameter, f"pgrst_args.{quote(parameter.name)}") for parameter in used)
-    place = parameters.add(text)
-    return (
-        f"pg_catalog.json_to_record({place}::json) as pgrst_args({definition}), "
-        f"lateral {_call(function, arguments)} as {_SOURCE}"
-    )
-
-
-def call_from_texts(function: Function, texts: Mapping[str, Sequence[str]], parameters: Parameters) -> str:
-    """FROM clause that calls the function with texts from a query string."""
-    arguments: list[str] = []
-    for parameter in function.parameters:
-        values = texts.get(parameter.name)
-        if values is None:
-            continue
-        value = values[-1]
-        if parameter.variadic and not value.startswith("{"):
-            items = (text.replace("\\", "\\\\").replace('"', '\\"') for text in values)
-            value = "{" + ",".join(f'"{item}"' for item in items) + "}"
-        arguments.append(_named(parameter, f"{parameters.add(value)}::{parameter.type}"))
-    return f"{_call(function, ', '.join(arguments))} as {_SOURCE}"
-
-
-def call_with_body(function: Function, raw: bytes, media_type: str, parameters: Parameters) -> str:
-    """FROM clause that gives the whole body to the single unnamed parameter."""
-    if media_type == "application/octet-stream":
-        text = "\\x" + raw.hex()
+def _whole_body(parameter: Parameter, arguments: Arguments, parameters: Parameters) -> str:
+    if parameter.type == "bytea":
+        text = "\\x" + arguments.raw.hex()
     else:
         try:
-            text = raw.decode("utf-8")
+            text = arguments.text or arguments.raw.decode("utf-8")
         except UnicodeDecodeError:
             raise bad_body("the body is not UTF-8") from None
-    return f"{_call(function, f'{parameters.add(text)}::{function.parameters[0].type}')} as {_SOURCE}"
+    return f"{parameters.add(text)}::{parameter.type}"
+
+
+def _from_texts(
+    used: Sequence[Parameter], texts: Sequence[tuple[str, str]], parameters: Parameters
+) -> Iterator[str]:
+    values: Mapping[str, list[str]] = {parameter.name: [] for parameter in used}
+    for name, value in texts:
+        if name in values:
+            values[name].append(value)
+    for parameter in used:
+        given = values[parameter.name]
+        text = given[-1]
+        if parameter.variadic:
+            # Each is one element, also one that looks like an array.
+            items = (each.replace("\\", "\\\\").replace('"', '\\"') for each in given)
+            text = "{" + ",".join(f'"{item}"' for item in items) + "}"
+        yield _named(parameter, f"{parameters.add(text)}::{parameter.type}")
+
+
+# -- the statement -----------------------------------------------------------------------------------------
+
+
+def relation_of(function: Function) -> tuple[str, str]:
+    """Schema and name by which requests speak of what a function returns."""
+    if not function.composite:
+        return function.schema, function.name
+    return function.schema, function.rows_of[1] if function.rows_of else "record"
 
 
 def build_call(
     function: Function,
     source: str,
+    node: Node,
     parameters: Parameters,
-    query: Query,
     shape: Shape,
     *,
     count: bool,
@@ -148,62 +171,61 @@ def build_call(
     ----------
     source:
         FROM clause that calls the function.
+    node:
+        What is shown of its rows.
     count:
         Whether to count all rows, beyond limit and offset.
     """
+    rows = tree_sql(node, parameters, max_rows=max_rows)
+    total = "null::bigint"
+    if count:
+        total = f"(select pg_catalog.count(*) from ({count_sql(node, parameters)}) as pgrst_count)"
+    result = result_sql(
+        rows,
+        body=_body(function, shape),
+        total=total,
+        count="pg_catalog.count(*)" if function.returns_set else "1",
+    )
+    sql = f"with {SOURCE} as (select {_columns(function, node)} from {source}) {result}"
+    return Built(sql, tuple(parameters.values))
+
+
+def _columns(function: Function, node: Node) -> str:
+    """What of the rows is needed: like PostgREST's, no more than is selected, filtered or joined by."""
     if not function.composite:
-        return _build_scalar(function, source, parameters, query, shape, count=count, max_rows=max_rows)
-    call = f"with pgrst_call as (select {_SOURCE}.* from {source})"
-    columns = select_sql(_SOURCE, query.select, parameters)
-    where = where_sql(_SOURCE, query.conditions, parameters)
-    order = order_sql(_SOURCE, query.order, parameters)
-    limit = limit_sql(query, max_rows, parameters)
-    # One row is an object; its null is no object either, but what PostgREST answers.
-    shape = Shape(shape.single or not function.returns_set, shape.strip_nulls, shape.empty)
-    total = f"(select pg_catalog.count(*) from {_SOURCE}{where})" if count else "null::bigint"
-    page = f"pgrst_source as (select {columns} from {_SOURCE}{where}{order}{limit})"
-    sql = f"{call}, {page} {result_sql('pgrst_source', body=body_sql(shape), total=total)}"
-    return Built(sql, tuple(parameters.values))
+        return f"{_CALL}.{_SCALAR}"
+    names = needed_columns(node, ())
+    if names == ["*"]:
+        return f"{_CALL}.*"
+    names += _filtered(node.clauses.conditions)
+    return ", ".join(f"{_CALL}.{quote(name)}" for name in dict.fromkeys(names)) or f"{_CALL}.*"
 
 
-def _build_scalar(
-    function: Function,
-    source: str,
-    parameters: Parameters,
-    query: Query,
-    shape: Shape,
-    *,
-    count: bool,
-    max_rows: int,
-) -> Built:
-    if query.selects or query.conditions or query.order:
-        raise unsupported("select, filters or order on a function that returns no columns")
-    call = f"with pgrst_call as (select {_SOURCE}.pgrst_scalar from {source}(pgrst_scalar))"
-    value = f"{ROW}.pgrst_scalar"
+def _filtered(conditions: Sequence[Filter | Logic]) -> list[str]:
+    names: list[str] = []
+    for item in conditions:
+        names += [item.field.name] if isinstance(item, Filter) else _filtered(item.children)
+    return names
+
+
+def _body(function: Function, shape: Shape) -> str:
+    if shape.csv or shape.empty or (function.composite and function.returns_set):
+        return body_sql(shape)
+    if function.composite:
+        return body_sql(Shape(single=True, strip_nulls=shape.strip_nulls))
+    value = f"{ROW}.{_SCALAR}"
     if not function.returns_set:
-        as_text = _scalar_text(function, value, shape)
-        # There is exactly one row, and max() takes its value without building an array around it.
-        return Built(
-            f"{call} {result_sql('pgrst_call', body=f'pg_catalog.max({as_text})')}", tuple(parameters.values)
-        )
-    limit = limit_sql(query, max_rows, parameters)
-    total = f"(select pg_catalog.count(*) from {_SOURCE})" if count else "null::bigint"
-    rows = f"pg_catalog.json_agg({value})"
-    body = f"coalesce({rows} -> 0, 'null')::text" if shape.single else f"coalesce({rows}, '[]')::text"
-    page = f"pgrst_source as (select * from {_SOURCE}{limit})"
-    body = "''" if shape.empty else body
-    sql = f"{call}, {page} {result_sql('pgrst_source', body=body, total=total)}"
-    return Built(sql, tuple(parameters.values))
+        # There is one row at most, and max() takes its value without building an array around it.
+        return f"coalesce(pg_catalog.max({_scalar_text(function, value, shape)}), 'null')"
+    return body_sql(shape, ROW if shape.single else value)
 
 
 def _scalar_text(function: Function, value: str, shape: Shape) -> str:
-    if function.void or shape.empty:
+    if function.void:
         # Named all the same: what nobody reads PostgreSQL need not compute.
         return f"{value}::text"
     if function.returns in ("json", "jsonb"):
-        text = f"{value}::text"
         if shape.strip_nulls:
-            text = f"pg_catalog.json_strip_nulls({value}::json)::text"
-    else:
-        text = f"pg_catalog.to_json({value})::text"
-    return f"coalesce({text}, 'null')"
+            return f"pg_catalog.json_strip_nulls({value}::json)::text"
+        return f"{value}::text"
+    return f"pg_catalog.to_json({value})::text"

@@ -12,6 +12,7 @@ _WORD = re.compile(r"[a-z]+")
 _JSON_KEY = re.compile(r'(?:[^,.:()">-]|-(?!>))+')
 # Cast targets become part of the statement, so only what can be a type's name is let through.
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*(?:\[\])*")
+_LANGUAGE = re.compile(r"[A-Za-z0-9_$ ]+")
 _INTEGER = re.compile(r"-?[0-9]+\Z")
 _BRACES = re.compile(r"\{[^{}]*\}")
 
@@ -122,6 +123,13 @@ class Scanner:
     def type_name(self) -> str:
         """Read the name of a type to cast to."""
         return self._match(_TYPE, "the name of a type").strip()
+
+    def language(self) -> str:
+        """Read the text search configuration of ``fts(english)``."""
+        self.expect("(")
+        name = self._match(_LANGUAGE, "a text search configuration").strip()
+        self.expect(")")
+        return name
 
     def list_item(self) -> str:
         """Read one item of ``in.(...)``."""

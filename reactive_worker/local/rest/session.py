@@ -116,13 +116,32 @@ class Session:
         DatabaseError
             A statement, or the commit, was refused; nothing of the transaction stays.
         """
+        return (await self.run_several(commands, 1, check))[0]
+
+    async def run_several(
+        self, commands: Sequence[Command], wanted: int, check: Callable[[Row], None] | None = None
+    ) -> list[list[Row]]:
+        """Run commands as one transaction and return the rows of the last ones.
+
+        Parameters
+        ----------
+        wanted:
+            Of how many commands.
+        check:
+            Called with the first row of the first of these before the commit; raises to roll back.
+
+        Raises
+        ------
+        DatabaseError
+            A statement, or the commit, was refused; nothing of the transaction stays.
+        """
         try:
             if check is None:
                 # Without BEGIN everything up to the sync is one transaction, committed by the sync.
-                return await self._exchange(commands)
-            rows = await self._exchange([Command("begin"), *commands])
+                return await self._exchange(commands, wanted)
+            rows = await self._exchange([Command("begin"), *commands], wanted)
             try:
-                check(rows[0])
+                check(rows[0][0])
             except BaseException:
                 await self._exchange([Command("rollback")])
                 raise
@@ -137,7 +156,7 @@ class Session:
             self.close()
             raise
 
-    async def _exchange(self, commands: Sequence[Command]) -> list[Row]:
+    async def _exchange(self, commands: Sequence[Command], wanted: int = 1) -> list[list[Row]]:
         # What each expected result belongs to: the statement it prepares, or None.
         sent: list[str | None] = []
         try:
@@ -156,10 +175,13 @@ class Session:
                 if sql is not None:
                     self._prepared.pop(sql, None)
             raise error
-        last = results[-1]
+        executed = [result for result, sql in zip(results, sent, strict=True) if sql is None]
         return [
-            tuple(last.get_value(row, column) for column in range(last.nfields))
-            for row in range(last.ntuples)
+            [
+                tuple(each.get_value(row, column) for column in range(each.nfields))
+                for row in range(each.ntuples)
+            ]
+            for each in executed[-wanted:]
         ]
 
     def _send(self, command: Command, sent: list[str | None]) -> None:

@@ -37,6 +37,7 @@ def request_settings(
     function_settings: Mapping[str, str],
     read_only: bool,
     clock_offset: float,
+    timezone: str | None = None,
 ) -> Command:
     """The statement that makes a transaction this request's.
 
@@ -52,6 +53,8 @@ def request_settings(
         Whether a write is to be refused.
     clock_offset:
         Seconds by which the task clock is ahead.
+    timezone:
+        The one the client prefers.
     """
     headers = {name: value for name, value in request.headers.items() if name != "cookie"}
     values = ["search_path", search_path(schema, project.extra_search_path)]
@@ -63,6 +66,8 @@ def request_settings(
     values += ("request.path", path)
     values += ("request.headers", json.dumps(headers, separators=(",", ":")))
     values += ("request.cookies", json.dumps(request.cookies, separators=(",", ":")))
+    if timezone is not None:
+        values += ("timezone", timezone)
     # Set by the function itself it would come too late: the clock of the statement runs already.
     if "statement_timeout" in function_settings:
         values += ("statement_timeout", function_settings["statement_timeout"])

@@ -3,23 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from reactive_worker.local.rest.catalog import Table
 from reactive_worker.local.rest.errors import ApiError
-from reactive_worker.local.rest.query import (
-    COMPARISONS,
-    Field,
-    Filter,
-    Logic,
-    OrderTerm,
-    Query,
-    Selected,
-)
+from reactive_worker.local.rest.query import COMPARISONS, FULL_TEXT, Field, Filter, Logic, OrderTerm, Selected
 
 #: Rows of the result, for json_agg; a name no column should have.
 ROW = "_postgrest_t"
+#: The rows of a write or a call, before anything is selected of them; of a read those of the answer.
+SOURCE = '"pgrst_source"'
 
 _RESPONSE_SETTINGS = (
     "nullif(pg_catalog.current_setting('response.headers', true), ''), "
@@ -52,6 +46,30 @@ class Shape:
     strip_nulls: bool = False
     #: No body at all.
     empty: bool = False
+    #: Lines of comma-separated values, the names first.
+    csv: bool = False
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a condition or an order may speak of.
+
+    Parameters
+    ----------
+    ref:
+        SQL by which the columns are qualified.
+    types:
+        Types of the columns, as far as they are known.
+    embedded:
+        SQL for "there is no such row", and for "there is one", by the names of embedded tables.
+    related:
+        SQL by which the columns of an embedded table are qualified; raises where they cannot be sorted by.
+    """
+
+    ref: str
+    types: Mapping[str, str] = field(default_factory=dict[str, str])
+    embedded: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    related: Callable[[str], str] | None = None
 
 
 def quote(name: str) -> str:
@@ -64,6 +82,9 @@ def quote(name: str) -> str:
 def table_name(table: Table) -> str:
     """A table's name with its schema, as SQL."""
     return f"{quote(table.schema)}.{quote(table.name)}"
+
+
+# -- columns -----------------------------------------------------------------------------------------------
 
 
 def field_sql(source: str, field: Field, parameters: Parameters) -> str:
@@ -79,25 +100,40 @@ def field_sql(source: str, field: Field, parameters: Parameters) -> str:
     return f"({sql})"
 
 
-def _default_alias(field: Field) -> str | None:
-    """A value inside JSON is named after the last key of its path."""
-    keys = [step.key for step in field.path if isinstance(step.key, str)]
-    return keys[-1] if keys else (field.name if field.path else None)
+def default_alias(item: Selected) -> str | None:
+    """The key a selected column gets where none is given; None: that of the expression itself."""
+    # A value inside JSON is named after the last key of its path.
+    keys = [step.key for step in item.field.path if isinstance(step.key, str)]
+    if keys and not item.aggregate:
+        return keys[-1]
+    return item.field.name if (item.field.path or item.cast) and not item.aggregate else None
 
 
-def select_sql(source: str, select: Sequence[Selected], parameters: Parameters) -> str:
-    """The columns a request selects, from `source`."""
-    columns: list[str] = []
-    for item in select:
-        if item.field.name == "*" and not item.field.path:
-            columns.append(f"{source}.*")
-            continue
-        sql = field_sql(source, item.field, parameters)
-        if item.cast is not None:
-            sql = f"cast({sql} as {item.cast})"
-        alias = item.alias or _default_alias(item.field) or (item.field.name if item.cast else None)
-        columns.append(f"{sql} as {quote(alias)}" if alias else sql)
-    return ", ".join(columns)
+def is_star(item: Selected) -> bool:
+    """Whether all columns are selected by it."""
+    return item.field.name == "*" and not item.field.path and item.aggregate is None
+
+
+def selected_sql(source: str, item: Selected, parameters: Parameters) -> str:
+    """One selected column, with its alias."""
+    if is_star(item):
+        return f"{source}.*"
+    sql = "*" if item.field.name == "*" else field_sql(source, item.field, parameters)
+    if item.cast is not None:
+        sql = f"cast({sql} as {item.cast})"
+    if item.aggregate is not None:
+        sql = aggregate_sql(item.aggregate, item.aggregate_cast, sql)
+    alias = item.alias or default_alias(item)
+    return f"{sql} as {quote(alias)}" if alias else sql
+
+
+def aggregate_sql(aggregate: str, cast: str | None, sql: str) -> str:
+    """An aggregate of what `sql` says."""
+    sql = f"pg_catalog.{aggregate}({sql})"
+    return f"cast({sql} as {cast})" if cast is not None else sql
+
+
+# -- conditions --------------------------------------------------------------------------------------------
 
 
 def _array_literal(values: Sequence[str]) -> str:
@@ -105,12 +141,16 @@ def _array_literal(values: Sequence[str]) -> str:
     return "{" + ",".join(f'"{value}"' for value in escaped) + "}"
 
 
-def _filter_sql(source: str, item: Filter, parameters: Parameters) -> str:
-    left = field_sql(source, item.field, parameters)
+def _filter_sql(scope: Scope, item: Filter, parameters: Parameters) -> str:
+    if item.value == "is null" and not item.field.path and item.field.name in scope.embedded:
+        return scope.embedded[item.field.name][1 if item.negated else 0]
+    left = field_sql(scope.ref, item.field, parameters)
     if isinstance(item.value, tuple):
         sql = f"{left} = any ({parameters.add(_array_literal(item.value))})"
     elif item.operator == "is":
         sql = f"{left} {item.value}"
+    elif item.operator in FULL_TEXT:
+        sql = _full_text_sql(scope, left, item, item.value, parameters)
     else:
         text = item.value.replace("*", "%") if item.operator in ("like", "ilike") else item.value
         place = parameters.add(text)
@@ -119,62 +159,116 @@ def _filter_sql(source: str, item: Filter, parameters: Parameters) -> str:
     return f"not ({sql})" if item.negated else f"({sql})"
 
 
-def _condition_sql(source: str, item: Filter | Logic, parameters: Parameters) -> str:
+def _full_text_sql(scope: Scope, left: str, item: Filter, value: str, parameters: Parameters) -> str:
+    language = f"{parameters.add(item.language)}::regconfig, " if item.language is not None else ""
+    if item.field.path or scope.types.get(item.field.name) != "tsvector":
+        left = f"pg_catalog.to_tsvector({language}{left})"
+    return f"{left} @@ pg_catalog.{FULL_TEXT[item.operator]}({language}{parameters.add(value)})"
+
+
+def condition_sql(scope: Scope, item: Filter | Logic, parameters: Parameters) -> str:
+    """A condition, or several that are joined."""
     if isinstance(item, Filter):
-        return _filter_sql(source, item, parameters)
-    inner = f" {item.joiner} ".join(_condition_sql(source, child, parameters) for child in item.children)
+        return _filter_sql(scope, item, parameters)
+    inner = f" {item.joiner} ".join(condition_sql(scope, child, parameters) for child in item.children)
     return f"not ({inner})" if item.negated else f"({inner})"
 
 
-def where_sql(source: str, conditions: Sequence[Filter | Logic], parameters: Parameters) -> str:
-    """The WHERE clause, or nothing."""
-    if not conditions:
-        return ""
-    return " where " + " and ".join(_condition_sql(source, item, parameters) for item in conditions)
+def where_sql(
+    scope: Scope, conditions: Sequence[Filter | Logic], parameters: Parameters, also: Sequence[str] = ()
+) -> str:
+    """The WHERE clause, or nothing.
+
+    Parameters
+    ----------
+    also:
+        More conditions, as SQL.
+    """
+    every = [*(condition_sql(scope, item, parameters) for item in conditions), *also]
+    return f" where {' and '.join(every)}" if every else ""
 
 
-def _order_term(source: str, term: OrderTerm, parameters: Parameters) -> str:
-    sql = field_sql(source, term.field, parameters)
+# -- order and limits --------------------------------------------------------------------------------------
+
+
+def _order_term(scope: Scope, term: OrderTerm, parameters: Parameters) -> str:
+    ref = scope.related(term.relation) if term.relation is not None and scope.related else scope.ref
+    return order_by(field_sql(ref, term.field, parameters), term)
+
+
+def order_by(sql: str, term: OrderTerm) -> str:
+    """What is sorted by, with the direction."""
     if term.direction:
         sql += f" {term.direction}"
     return f"{sql} nulls {term.nulls}" if term.nulls else sql
 
 
-def order_sql(source: str, order: Sequence[OrderTerm], parameters: Parameters) -> str:
+def order_sql(scope: Scope, order: Sequence[OrderTerm], parameters: Parameters) -> str:
     """The ORDER BY clause, or nothing."""
     if not order:
         return ""
-    return " order by " + ", ".join(_order_term(source, term, parameters) for term in order)
+    return " order by " + ", ".join(_order_term(scope, term, parameters) for term in order)
 
 
-def limit_sql(query: Query, max_rows: int, parameters: Parameters) -> str:
+def limit_sql(limit: int | None, offset: int, max_rows: int | None, parameters: Parameters) -> str:
     """LIMIT and OFFSET; `max_rows` cuts off silently, as it does in Supabase."""
-    limit = max_rows if query.limit is None else min(query.limit, max_rows)
-    sql = f" limit {parameters.add(str(limit))}::bigint"
-    return f"{sql} offset {parameters.add(str(query.offset))}::bigint" if query.offset else sql
+    limits = [each for each in (limit, max_rows) if each is not None]
+    sql = f" limit {parameters.add(str(min(limits)))}::bigint" if limits else ""
+    return f"{sql} offset {parameters.add(str(offset))}::bigint" if offset else sql
 
 
-def body_sql(shape: Shape) -> str:
-    """The expression that makes the answer's body out of all rows."""
+# -- the answer --------------------------------------------------------------------------------------------
+
+
+def body_sql(shape: Shape, value: str = ROW) -> str:
+    """The expression that makes the answer's body out of all rows.
+
+    Parameters
+    ----------
+    value:
+        What of each row is shown.
+    """
     if shape.empty:
         return "''"
-    rows = f"pg_catalog.json_agg({ROW})"
+    if shape.csv:
+        return _csv_sql()
+    rows = f"pg_catalog.json_agg({value})"
+    if shape.single:
+        rows = f"{rows} -> 0"
     if shape.strip_nulls:
         rows = f"pg_catalog.json_strip_nulls({rows})"
-    if shape.single:
-        return f"coalesce(({rows} -> 0)::text, 'null')"
-    return f"coalesce({rows}, '[]')::text"
+    return f"coalesce(({rows})::text, {'null' if shape.single else '[]'!r})"
 
 
-def result_sql(source: str, *, body: str, total: str = "null::bigint", extra: str = "null::text") -> str:
+def _csv_sql() -> str:
+    # A row as text is its values in round brackets, with the quotes a line of CSV has.
+    names = (
+        "(select pg_catalog.string_agg(k, pg_catalog.chr(44)) from pg_catalog.json_object_keys("
+        f"(pg_catalog.json_agg({ROW}) -> 0)) as k)"
+    )
+    line = f"pg_catalog.substr({ROW}::text, 2, pg_catalog.length({ROW}::text) - 2)"
+    lines = f"pg_catalog.string_agg({line}, pg_catalog.chr(10))"
+    return f"coalesce({names}, '') || pg_catalog.chr(10) || coalesce({lines}, '')"
+
+
+def result_sql(
+    rows: str,
+    *,
+    body: str,
+    total: str = "null::bigint",
+    count: str = "pg_catalog.count(*)",
+    extra: str = "null::text",
+) -> str:
     """The one row every request asks for: total, rows on this page, body, headers, status, extra.
 
     The two settings a function may use to change the answer come last: they are read when it has run.
+
+    Parameters
+    ----------
+    rows:
+        A SELECT.
     """
-    return (
-        f"select {total}, pg_catalog.count(*), {body}, {_RESPONSE_SETTINGS}, {extra} "
-        f"from (select * from {source}) as {ROW}"
-    )
+    return f"select {total}, {count}, {body}, {_RESPONSE_SETTINGS}, {extra} from ({rows}) as {ROW}"
 
 
 @dataclass(frozen=True)
@@ -183,17 +277,3 @@ class Built:
 
     sql: str
     parameters: tuple[str | None, ...]
-
-
-def build_read(table: Table, query: Query, shape: Shape, *, count: bool, max_rows: int) -> Built:
-    """A SELECT from a table or view."""
-    parameters = Parameters()
-    name = table_name(table)
-    columns = select_sql(name, query.select, parameters)
-    where = where_sql(name, query.conditions, parameters)
-    order = order_sql(name, query.order, parameters)
-    limit = limit_sql(query, max_rows, parameters)
-    total = f"(select pg_catalog.count(*) from {name}{where})" if count else "null::bigint"
-    source = f"with pgrst_source as (select {columns} from {name}{where}{order}{limit}) "
-    sql = source + result_sql("pgrst_source", body=body_sql(shape), total=total)
-    return Built(sql, tuple(parameters.values))

@@ -5,23 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal
 
-from reactive_worker.local.json_text import read_json
 from reactive_worker.local.rest.catalog import Column, Table
-from reactive_worker.local.rest.errors import ApiError, bad_body, unknown_column, unsupported
-from reactive_worker.local.rest.query import Query
+from reactive_worker.local.rest.errors import ApiError, bad_body, unknown_column
+from reactive_worker.local.rest.payload import Body
+from reactive_worker.local.rest.query import Filter, Query
 from reactive_worker.local.rest.sql import (
+    SOURCE,
     Built,
     Parameters,
+    Scope,
     Shape,
     body_sql,
     quote,
     result_sql,
-    select_sql,
     table_name,
     where_sql,
 )
+from reactive_worker.local.rest.tree import Node, needed_columns
+from reactive_worker.local.rest.tree_sql import tree_sql
 
 Resolution = Literal["merge-duplicates", "ignore-duplicates"]
 
@@ -32,35 +35,6 @@ _COUNT = (
 )
 _ONE_MORE = f"{_COUNT.format('+ 1')} <> '0'"
 _ONE_LESS = f"{_COUNT.format('- 1')} <> '-1'"
-
-
-@dataclass(frozen=True)
-class Body:
-    """A JSON body: its text, for PostgreSQL, and what has to be known of it here."""
-
-    text: str
-    #: True if it is an array; else it is one object.
-    many: bool
-    objects: tuple[dict[str, Any], ...]
-
-
-def parse_json(raw: bytes) -> tuple[str, Any]:
-    """Decode a JSON body; returns its text and its value."""
-    try:
-        text = raw.decode("utf-8")
-        return text, read_json(text)
-    except ValueError:
-        raise bad_body("Empty or invalid json") from None
-
-
-def parse_rows(raw: bytes) -> Body:
-    """Decode a body of one row or of an array of rows."""
-    text, value = parse_json(raw)
-    items = cast("list[Any]", value if isinstance(value, list) else [value])
-    if not all(isinstance(item, dict) for item in items):
-        raise bad_body("Request body must be a JSON object or an array of JSON objects")
-    many = isinstance(value, list)
-    return Body(text if many else f"[{text}]", many, tuple(items))
 
 
 def _columns(table: Table, query: Query, body: Body) -> list[Column]:
@@ -93,27 +67,42 @@ def _rows_sql(columns: Sequence[Column], body: Body, parameters: Parameters, *, 
     return f"pg_catalog.jsonb_to_recordset(({filled})) as pgrst_body({definition})"
 
 
-def _returning(table: Table, query: Query, shape: Shape, parameters: Parameters) -> str:
+@dataclass(frozen=True)
+class Shown:
+    """What the answer to a write says.
+
+    Attributes
+    ----------
+    node:
+        What is shown of the rows that were written; None: nothing.
+    shape:
+        Of the body.
+    """
+
+    node: Node | None
+    shape: Shape
+
+
+def _returning(table: Table, shown: Shown) -> str:
     # Without a body nothing is read, so that a role that may only write can.
-    return (
-        "returning 1"
-        if shape.empty
-        else f"returning {select_sql(table_name(table), query.select, parameters)}"
-    )
+    if shown.node is None:
+        return "returning 1"
+    name = table_name(table)
+    names = needed_columns(shown.node, table.primary_key)
+    return "returning " + ", ".join(f"{name}.{'*' if each == '*' else quote(each)}" for each in names)
 
 
-def _finish(change: str, shape: Shape, parameters: Parameters, *, extra: str = "null::text") -> Built:
-    sql = f"with pgrst_source as ({change}) " + result_sql("pgrst_source", body=body_sql(shape), extra=extra)
+def _finish(change: str, shown: Shown, parameters: Parameters, *, extra: str = "null::text") -> Built:
+    rows = f"select * from {SOURCE}"
+    if shown.node is not None:
+        # Limits are not for writes, of whatever table.
+        rows = tree_sql(shown.node, parameters, max_rows=None)
+    sql = f"with {SOURCE} as ({change}) " + result_sql(rows, body=body_sql(shown.shape), extra=extra)
     return Built(sql, tuple(parameters.values))
 
 
-def _refuse_paging(query: Query) -> None:
-    if query.limit is not None or query.offset or query.order:
-        raise unsupported("order, limit and offset on a write")
-
-
 def build_insert(
-    table: Table, query: Query, body: Body, shape: Shape, *, resolution: Resolution | None, defaults: bool
+    table: Table, query: Query, body: Body, shown: Shown, *, resolution: Resolution | None, defaults: bool
 ) -> Built:
     """INSERT, or an upsert when `resolution` is given.
 
@@ -124,7 +113,6 @@ def build_insert(
     defaults:
         Whether a column missing in a row gets its default instead of null.
     """
-    _refuse_paging(query)
     columns = _columns(table, query, body)
     parameters = Parameters()
     name = table_name(table)
@@ -142,7 +130,37 @@ def build_insert(
                 change += f" where {_ONE_MORE}"
                 extra = f"nullif({_INSERTED}, '')"
             change += _on_conflict(target, columns, resolution)
-    return _finish(f"{change} {_returning(table, query, shape, parameters)}", shape, parameters, extra=extra)
+    return _finish(f"{change} {_returning(table, shown)}", shown, parameters, extra=extra)
+
+
+def build_put(table: Table, query: Query, body: Body, shown: Shown) -> Built:
+    """An upsert of one row, whose primary key the filters name as well.
+
+    Raises
+    ------
+    ApiError
+        ``PGRST105``: the filters are not the primary key's columns, each with ``eq``.
+    """
+    filters = [item for item in query.conditions if isinstance(item, Filter)]
+    plain = all(
+        each.operator == "eq" and not each.negated and each.quantifier is None and not each.field.path
+        for each in filters
+    )
+    key = table.primary_key
+    named = {each.field.name for each in filters}
+    if not key or not plain or len(filters) != len(query.conditions) or named != set(key):
+        text = "Filters must include all and only primary key columns with 'eq' operators"
+        raise ApiError(405, "PGRST105", text)
+    columns = _columns(table, query, body)
+    parameters = Parameters()
+    names = ", ".join(quote(column.name) for column in columns)
+    values = ", ".join(f"pgrst_body.{quote(column.name)}" for column in columns)
+    rows = _rows_sql(columns, body, parameters, defaults=False)
+    where = where_sql(Scope("pgrst_body", table.types), query.conditions, parameters, (_ONE_MORE,))
+    change = f"insert into {table_name(table)} ({names}) select {values} from {rows}{where}"
+    change += _on_conflict(key, columns, "merge-duplicates")
+    extra = f"nullif({_INSERTED}, '')"
+    return _finish(f"{change} {_returning(table, shown)}", shown, parameters, extra=extra)
 
 
 def _insert_without_columns(name: str, body: Body) -> str:
@@ -159,9 +177,8 @@ def _on_conflict(target: Sequence[str], columns: Sequence[Column], resolution: R
     return f"{sql} do update set {assignments} where {_ONE_LESS}"
 
 
-def build_update(table: Table, query: Query, body: Body, shape: Shape, *, defaults: bool) -> Built:
+def build_update(table: Table, query: Query, body: Body, shown: Shown, *, defaults: bool) -> Built:
     """UPDATE of the rows that match the filters."""
-    _refuse_paging(query)
     if len(body.objects) != 1:
         raise bad_body("An update needs exactly one JSON object")
     columns = _columns(table, query, body)
@@ -169,24 +186,23 @@ def build_update(table: Table, query: Query, body: Body, shape: Shape, *, defaul
     name = table_name(table)
     if not columns:
         # Nothing to set: PostgREST answers as if no row had matched.
-        columns_sql = "1" if shape.empty else select_sql(name, query.select, parameters)
-        return _finish(f"select {columns_sql} from {name} where false", shape, parameters)
+        nothing = _returning(table, shown).removeprefix("returning ")
+        return _finish(f"select {nothing} from {name} where false", shown, parameters)
     _need_filters(query, "UPDATE")
     rows = _rows_sql(columns, body, parameters, defaults=defaults)
     assignments = ", ".join(f"{quote(column.name)} = pgrst_body.{quote(column.name)}" for column in columns)
-    where = where_sql(name, query.conditions, parameters)
+    where = where_sql(Scope(name, table.types), query.conditions, parameters)
     change = f"update {name} set {assignments} from {rows}{where}"
-    return _finish(f"{change} {_returning(table, query, shape, parameters)}", shape, parameters)
+    return _finish(f"{change} {_returning(table, shown)}", shown, parameters)
 
 
-def build_delete(table: Table, query: Query, shape: Shape) -> Built:
+def build_delete(table: Table, query: Query, shown: Shown) -> Built:
     """DELETE of the rows that match the filters."""
-    _refuse_paging(query)
     _need_filters(query, "DELETE")
     parameters = Parameters()
     name = table_name(table)
-    change = f"delete from {name}{where_sql(name, query.conditions, parameters)}"
-    return _finish(f"{change} {_returning(table, query, shape, parameters)}", shape, parameters)
+    change = f"delete from {name}{where_sql(Scope(name, table.types), query.conditions, parameters)}"
+    return _finish(f"{change} {_returning(table, shown)}", shown, parameters)
 
 
 def _need_filters(query: Query, what: str) -> None:

@@ -70,9 +70,15 @@ create function patient() returns text language sql set statement_timeout = '20s
   $$ select current_setting('statement_timeout') $$;
 create function teapot() returns text language sql as $$
   select set_config('response.status', '418', true),
-    set_config('response.headers', '[{"X-Pot": "tea"}, {"Set-Cookie": "a=1"}]', true);
+    set_config('response.headers', '[{"X-Pot": "tea"}, {"Set-Cookie": "a=1"}, {"Set-Cookie": "b=2"}]', true);
   select 'short and stout'
 $$;
+create function with_headers(said text) returns text language sql as
+  $$ select set_config('response.headers', said, true) $$;
+create function a_record() returns record language sql as $$ select 1 as a, 'x'::text as b $$;
+create function records() returns setof record language sql as
+  $$ select a, b from (values (1, 'x'::text), (2, 'y')) as rows (a, b) $$;
+create function nothings() returns setof void language sql as 'select from generate_series(1, 2)';
 revoke execute on function greeting from public;
 grant execute on function greeting to service_role;
 -- A default given row by row is evaluated as the caller, identity columns' sequences included.

@@ -131,7 +131,7 @@ def test_views_can_be_read(api: Api) -> None:
         ("id=eq.99", "count=exact", 200, "*/0", 0),
         ("offset=4", "count=exact", 206, "*/4", 0),
         ("offset=9", "", 200, "*/*", 0),
-        ("limit=1", "count=planned", 206, "0-0/4", 1),
+        ("limit=1", "count=estimated", 206, "0-0/4", 1),
     ],
 )
 def test_content_range(api: Api, query: str, prefer: str, status: int, content_range: str, rows: int) -> None:
@@ -213,10 +213,77 @@ def test_nulls_can_be_left_out(api: Api, accept: str, expected: Any) -> None:
 
 
 def test_media_types_are_negotiated(api: Api) -> None:
-    answer = api.request("GET", "/people", headers={"Accept": "text/csv, application/json;q=0.5"})
-    assert answer.headers["content-type"].startswith("application/json")
-    answer = api.request("GET", "/people", headers={"Accept": "text/csv"})
-    assert (answer.status_code, answer.json()["code"]) == (406, "PGRST107")
+    for accept, kind in (
+        ("text/csv, application/json;q=0.5", "text/csv"),
+        ("text/csv;q=0.5, application/json", "application/json"),
+        ("*/*, text/csv", "text/csv"),
+        ("image/png, */*", "application/json"),
+    ):
+        answer = api.request("GET", "/people", headers={"Accept": accept})
+        assert answer.headers["content-type"] == f"{kind}; charset=utf-8", accept
+    for accept in ("application/*", "text/html", "text/plain", "application/openapi+json"):
+        answer = api.request("GET", "/people", headers={"Accept": accept})
+        assert (answer.status_code, answer.json()["code"]) == (406, "PGRST107")
+        assert answer.json()["message"] == f"None of these media types are available: {accept}"
+    answer = api.request("GET", "/people", headers={"Accept": "application/geo+json"})
+    assert (answer.status_code, answer.json()["details"]) == (
+        400,
+        "GeoJSON is not supported by the embedded Supabase",
+    )
+
+
+def test_a_planned_count_is_the_planners(api: Api) -> None:
+    api.connection.execute("insert into log select n from generate_series(1, 500) n; analyze log")
+    ((plan,),) = api.rows("explain (format json) select 1 from log where id < 100")
+    planned = plan[0]["Plan"]["Plan Rows"]
+    assert planned > 50
+    answer = api.get("/log?select=id&id=lt.100&limit=1", "count=planned")
+    assert (answer.status_code, answer.headers["content-range"]) == (206, f"0-0/{planned}")
+    # Fewer than max_rows are counted, of more it is the larger of what was counted and what is planned.
+    assert api.get("/log?limit=1", "count=estimated").headers["content-range"] == "0-0/500"
+    api.connection.execute("insert into log select n from generate_series(501, 1500) n; analyze log")
+    ((plan,),) = api.rows("explain (format json) select 1 from log")
+    total = max(plan[0]["Plan"]["Plan Rows"], 1001)
+    assert api.get("/log?limit=1", "count=estimated").headers["content-range"] == f"0-0/{total}"
+
+
+@pytest.mark.parametrize(
+    ("header", "query", "found", "content_range"),
+    [
+        ("0-1", "", [1, 2], "0-1/*"),
+        ("1-", "", [2, 3, 4], "1-3/*"),
+        ("0-1", "limit=1", [1], "0-0/*"),
+        ("0-9", "limit=2&offset=1", [2, 3], "1-2/*"),
+        ("2-3", "limit=3", [3], "2-2/*"),
+        ("2-3", "limit=0", [], "*/*"),
+        ("bytes=0-1", "", [1, 2, 3, 4], "0-3/*"),
+    ],
+)
+def test_a_range_beside_a_limit(
+    api: Api, header: str, query: str, found: list[int], content_range: str
+) -> None:
+    answer = api.request("GET", f"/people?select=id&order=id&{query}", headers={"Range": header})
+    assert [row["id"] for row in answer.json()] == found
+    assert answer.headers["content-range"] == content_range
+
+
+def test_a_range_that_misses_the_limit(api: Api) -> None:
+    answer = api.request("GET", "/people?limit=2", headers={"Range": "5-9"})
+    assert (answer.status_code, answer.json()["code"]) == (416, "PGRST103")
+
+
+def test_a_time_zone_can_be_preferred(api: Api) -> None:
+    query = "/people?select=created_at&id=eq.1"
+    answer = api.get(query, "timezone=America/Los_Angeles")
+    assert answer.json() == [{"created_at": "2026-01-01T19:04:05.678-08:00"}]
+    assert answer.headers["preference-applied"] == "timezone=America/Los_Angeles"
+    for unknown in ("timezone=Jupiter/Red_Spot", "timezone="):
+        answer = api.get(query, unknown)
+        assert answer.json() == [{"created_at": "2026-01-02T03:04:05.678+00:00"}]
+        assert "preference-applied" not in answer.headers
+    assert api.get(query, "handling=strict, timezone=Jupiter/Red_Spot").json()["code"] == "PGRST122"
+    made = api.post("/people", {"name": "x", "id": 9}, "timezone=Asia/Tokyo, return=representation")
+    assert made.json()[0]["created_at"] == "2026-01-02T12:04:05.678+09:00"
 
 
 def test_other_schemas_are_named_in_a_profile_header(api: Api) -> None:
@@ -230,7 +297,9 @@ def test_other_schemas_are_named_in_a_profile_header(api: Api) -> None:
 
 
 def test_the_root_answers(api: Api) -> None:
-    assert "not supported" in api.get("/").json()["details"]
+    answer = api.get("/")
+    assert (answer.status_code, answer.json()["code"]) == (404, "PGRST126")
+    assert "OpenAPI" in answer.json()["details"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from reactive_worker.local.rest.errors import ApiError
 from reactive_worker.local.rest.parse import parse_query
 from reactive_worker.local.rest.query import (
+    Clauses,
+    Embedded,
     Field,
     Filter,
     JsonStep,
@@ -189,25 +191,79 @@ def test_what_cannot_be_parsed_is_a_400(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "what"),
+    ("text", "selected"),
     [
-        ("select=a,rel(b)", "embedding of related tables (rel)"),
-        ("select=x:rel!hint(b)", "embedding of related tables (rel)"),
-        ("select=...rel(b)", "spread"),
-        ("rel.a=eq.1", "filtering by related tables (rel.a)"),
-        ("order=rel(a).desc", "ordering by related tables"),
-        ("a=fts.x", "full text search (fts)"),
+        ("rel(b)", Embedded("rel", (Selected(B),))),
+        ("rel()", Embedded("rel")),
+        ("rel(*,x:in(b))", Embedded("rel", (Selected(Field("*")), Embedded("in", (Selected(B),), "x")))),
+        ("x:rel!hint(b)", Embedded("rel", (Selected(B),), "x", "hint")),
+        ("rel!inner(b)", Embedded("rel", (Selected(B),), inner=True)),
+        ("rel!hint!inner(b)", Embedded("rel", (Selected(B),), hint="hint", inner=True)),
+        ("rel!inner!hint(b)", Embedded("rel", (Selected(B),), hint="hint", inner=True)),
+        ("rel!left(b)", Embedded("rel", (Selected(B),))),
+        ("...rel(x:b)", Embedded("rel", (Selected(B, "x"),), spread=True)),
+        ("count()", Selected(Field("*"), aggregate="count")),
+        ("n:count()::text", Selected(Field("*"), "n", aggregate="count", aggregate_cast="text")),
+        ("a.sum()", Selected(A, aggregate="sum")),
+        ("n:a::int.avg()::text", Selected(A, "n", "int", "avg", "text")),
+        ("a->>b.max()", Selected(Field("a", (JsonStep("b", True),)), aggregate="max")),
+        ("count", Selected(Field("count"))),
     ],
 )
-def test_what_is_not_supported_is_named(text: str, what: str) -> None:
-    error = refusal(text)
-    assert (error.status, error.code) == (400, "PGRST127")
-    assert what in error.body["details"]
+def test_embedded_tables_and_aggregates(text: str, selected: Selected | Embedded) -> None:
+    assert parse_query(f"select={text}").select == (selected,)
 
 
-@pytest.mark.parametrize("text", ["select=count()", "select=a.sum()", "select=x:a.avg()"])
-def test_aggregates_are_off_as_on_every_supabase(text: str) -> None:
-    assert refusal(text).code == "PGRST123"
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "rel(",
+            "rel(b",
+            "rel(b))",
+            "...rel",
+            "x:...rel(b)",
+            "rel!(b)",
+            "rel!a!b!c(d)",
+            "a.mode()",
+            "a.sum",
+        ),
+        *("a->b(c)", "*(a)", "a.sum().b"),
+        "a(" * 30 + ")" * 30,
+        ",".join(f"t{number}(a)" for number in range(100)),
+    ],
+)
+def test_what_cannot_be_selected(text: str) -> None:
+    assert refusal(f"select={text}").code == "PGRST100"
+
+
+def test_clauses_of_embedded_tables() -> None:
+    query = parse_query(
+        "rel.a=eq.1&rel.order=b.desc&rel.limit=2&rel.offset=1&x.y.or=(a.eq.1)&x.not.and=(b.eq.2)&order=rel(a)"
+    )
+    assert query.embedded == {
+        ("rel",): Clauses((Filter(A, "eq", "1"),), (OrderTerm(B, "desc"),), 2, 1),
+        ("x", "y"): Clauses((Logic("or", (Filter(A, "eq", "1"),)),)),
+        ("x",): Clauses((Logic("and", (Filter(B, "eq", "2"),), negated=True),)),
+    }
+    assert query.order == (OrderTerm(A, relation="rel"),)
+    assert query.conditions == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a=fts.x y", Filter(A, "fts", "x y")),
+        ("a=not.wfts(english).cats", Filter(A, "wfts", "cats", negated=True, language="english")),
+        ("or=(a.plfts(simple).x,b.phfts.y)", None),
+    ],
+)
+def test_full_text(text: str, expected: Filter | None) -> None:
+    if expected is None:
+        terms = (Filter(A, "plfts", "x", language="simple"), Filter(B, "phfts", "y"))
+        assert condition(text) == Logic("or", terms)
+    else:
+        assert condition(text) == expected
 
 
 def test_a_negative_limit_is_a_range_that_cannot_be() -> None:
