@@ -20,8 +20,9 @@ from reactive_worker.local.origins import stranger
 
 REST_PREFIX = "/rest/v1"
 STORAGE_PREFIX = "/storage/v1"
+AUTH_PREFIX = "/auth/v1"
 
-_MISSING = {"auth": "sign-in", "functions": "edge functions", "graphql": "GraphQL"}
+_MISSING = {"functions": "edge functions", "graphql": "GraphQL"}
 _METHODS = "GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS,TRACE,CONNECT"
 _EXPOSED = "Content-Range, Content-Profile, Preference-Applied, Proxy-Status, Retry-After"
 
@@ -35,6 +36,8 @@ class LocalApp:
         Gets everything below ``/rest/v1``, with that prefix removed from the path.
     storage:
         Gets everything below ``/storage/v1``, likewise.
+    auth:
+        Gets everything below ``/auth/v1``, likewise.
     routes:
         Of the Realtime server.
     keys:
@@ -44,9 +47,15 @@ class LocalApp:
     """
 
     def __init__(
-        self, rest: ASGIApp, storage: ASGIApp, routes: Sequence[BaseRoute], keys: Keys, faults: Faults
+        self,
+        rest: ASGIApp,
+        storage: ASGIApp,
+        auth: ASGIApp,
+        routes: Sequence[BaseRoute],
+        keys: Keys,
+        faults: Faults,
     ) -> None:
-        self._below = {REST_PREFIX: rest, STORAGE_PREFIX: storage}
+        self._below = {REST_PREFIX: rest, STORAGE_PREFIX: storage, AUTH_PREFIX: auth}
         self._keys = keys
         self._faults = faults
         self._bodies = Bodies()

@@ -58,7 +58,10 @@ begin
     'openapi_mode', 'openapi_security_active', 'openapi_server_proxy_uri', 'server_cors_allowed_origins',
     'server_timing_enabled', 'server_trace_header'
   ] loop
-    execute pg_catalog.format('grant set on parameter %I.%I to postgres', 'pgrst', setting);
+    -- Rights on parameters belong to the whole server as well.
+    if not pg_catalog.has_parameter_privilege('postgres', 'pgrst.' || setting, 'SET') then
+      execute pg_catalog.format('grant set on parameter %I.%I to postgres', 'pgrst', setting);
+    end if;
   end loop;
 end
 $settings$;
@@ -95,12 +98,17 @@ begin
   foreach wanted in array array['pgcrypto', 'uuid-ossp'] loop
     if exists (select from pg_catalog.pg_available_extensions where name = wanted) then
       execute pg_catalog.format('create extension if not exists %I with schema extensions', wanted);
+    elsif wanted = 'uuid-ossp' then
+      -- What projects use of it.
+      execute 'create or replace function extensions.uuid_generate_v4() returns uuid language sql volatile'
+        ' parallel safe as ''select pg_catalog.gen_random_uuid()''';
+      execute 'grant execute on function extensions.uuid_generate_v4() to public';
     end if;
   end loop;
 end
 $extensions$;
 
--- A user of the project, as far as foreign keys and policies need one; there is no auth server here.
+-- A user of the project, as far as foreign keys and policies need one; auth/schema.sql adds the rest.
 create table if not exists auth.users (
   instance_id uuid,
   id uuid primary key,

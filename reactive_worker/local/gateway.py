@@ -17,7 +17,8 @@ from concurrent.futures import Future
 import uvicorn
 
 from reactive_worker.errors import ConfigurationError
-from reactive_worker.local.app import LocalApp
+from reactive_worker.local.app import AUTH_PREFIX, LocalApp
+from reactive_worker.local.auth.app import AuthApp
 from reactive_worker.local.faults import Faults
 from reactive_worker.local.keys import Keys
 from reactive_worker.local.launch import HOST
@@ -134,7 +135,7 @@ class Gateway:
         authenticator_dsn:
             Connection string of the role `authenticator`, for REST.
         admin_dsn:
-            Connection string of the superuser, for Realtime's replication slot.
+            Connection string of the superuser, for Realtime's replication slot and for users.
         """
         self.db_url = db_url
         ready: Future[None] = Future()
@@ -172,12 +173,15 @@ class Gateway:
         self._stopping = asyncio.Event()
         pool = SessionPool(authenticator_dsn)
         rest = RestApp(pool, self.keys, self._project, self.faults)
-        storage = StorageApp(pool, self.keys, self.faults)
+        storage = StorageApp(pool, self.keys, self.faults, self._project.file_size_limit)
+        # Users belong to a role that the one of REST may not become.
+        accounts = SessionPool(admin_dsn, size=4)
+        auth = AuthApp(accounts, self.keys, self._project.auth, f"{self.api_url}{AUTH_PREFIX}")
         realtime = RealtimeServer(admin_dsn, keys=self.keys, faults=self.faults, pacing=self._pacing)
         await realtime.start()
         server = _Server(
             uvicorn.Config(
-                LocalApp(rest, storage, realtime.routes(), self.keys, self.faults),
+                LocalApp(rest, storage, auth, realtime.routes(), self.keys, self.faults),
                 # Named, so that limits do not depend on what else is installed.
                 http=PatientProtocol,
                 ws=RealtimeProtocol,
@@ -208,6 +212,7 @@ class Gateway:
             await serving
             await asyncio.gather(listener, stopping, return_exceptions=True)
             pool.close()
+            accounts.close()
 
 
 class _Server(uvicorn.Server):

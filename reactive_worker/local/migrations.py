@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from psycopg.pq import TransactionStatus
 from reactive_worker.errors import ConfigurationError
 from reactive_worker.local.project import Migration, Project
 from reactive_worker.local.statements import Statement, split_statements
+
+# The wheel's server comes without it; bootstrap.sql has made uuid_generate_v4() then.
+_UUID_OSSP = re.compile(
+    r"\A(?:\s|--[^\n]*\n)*create\s+extension\s+(?:if\s+not\s+exists\s+)?\"?uuid-ossp\"?(?:\s|\Z)",
+    re.IGNORECASE,
+)
 
 _HISTORY = """
 create schema if not exists supabase_migrations;
@@ -109,6 +116,8 @@ def _run_file(connection: psycopg.Connection[Any], path: Path) -> list[Statement
     connection.execute("reset all")
     connection.execute("begin")
     for statement in statements:
+        if _is_imitated(connection, statement):
+            continue
         try:
             connection.execute(statement.text.encode())
         except psycopg.Error as error:
@@ -116,6 +125,14 @@ def _run_file(connection: psycopg.Connection[Any], path: Path) -> list[Statement
                 connection.execute("rollback")
             raise MigrationError(_explain(path, statement, error)) from error
     return statements
+
+
+def _is_imitated(connection: psycopg.Connection[Any], statement: Statement) -> bool:
+    """Whether a statement makes uuid-ossp on a server without it: its function is there already."""
+    if not _UUID_OSSP.search(statement.text):
+        return False
+    found = connection.execute("select from pg_available_extensions where name = 'uuid-ossp'").fetchone()
+    return found is None
 
 
 def _commit(connection: psycopg.Connection[Any]) -> None:

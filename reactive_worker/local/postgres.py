@@ -43,6 +43,7 @@ _BOOTSTRAP = {
     "auth.users": ("bootstrap.sql",),
     "realtime.messages": ("realtime.sql", "realtime_upkeep.sql"),
     "storage.objects": ("storage/schema.sql",),
+    "auth.sessions": ("auth/schema.sql",),
 }
 
 

@@ -24,6 +24,34 @@ class Migration:
 
 
 @dataclass(frozen=True)
+class AuthSettings:
+    """The section ``[auth]`` of config.toml, as far as it matters here.
+
+    Attributes
+    ----------
+    signup:
+        Whether users may sign up.
+    anonymous:
+        Whether they may sign in without an address.
+    confirmations:
+        Whether an address has to be confirmed.
+    jwt_expiry:
+        Life of an access token, in seconds.
+    reuse_interval:
+        Seconds for which a refresh token may be used again.
+    minimum_password_length:
+        In characters.
+    """
+
+    signup: bool = True
+    anonymous: bool = False
+    confirmations: bool = False
+    jwt_expiry: int = 3600
+    reuse_interval: int = 10
+    minimum_password_length: int = 6
+
+
+@dataclass(frozen=True)
 class Project:
     """A `supabase/` folder and its settings, with the CLI's defaults for what is not set.
 
@@ -39,6 +67,10 @@ class Project:
         Most rows a read or an rpc returns; the rest is cut off silently.
     seed_paths:
         Patterns of seed files, relative to `folder`; empty when seeding is off.
+    auth:
+        Who may sign up, and how.
+    file_size_limit:
+        Most bytes of a file in storage.
     """
 
     folder: Path
@@ -46,6 +78,8 @@ class Project:
     extra_search_path: tuple[str, ...] = ("public", "extensions")
     max_rows: int = 1000
     seed_paths: tuple[str, ...] = ("./seed.sql",)
+    auth: AuthSettings = AuthSettings()
+    file_size_limit: int = 50 * 1024 * 1024
 
     def migrations(self) -> list[Migration]:
         """All migrations in the order of their versions.
@@ -130,7 +164,67 @@ def _read(folder: Path) -> Project:
         ),
         max_rows=_positive(path, "api.max_rows", api.get("max_rows"), defaults.max_rows),
         seed_paths=seed_paths if seed.get("enabled", True) is True else (),
+        auth=_auth(path, _section(path, config, "auth")),
+        file_size_limit=_bytes(
+            path, _section(path, config, "storage").get("file_size_limit"), defaults.file_size_limit
+        ),
     )
+
+
+def _auth(path: Path, auth: dict[str, Any]) -> AuthSettings:
+    email, usual = _section(path, auth, "email"), AuthSettings()
+    return AuthSettings(
+        signup=auth.get("enable_signup", True) is True,
+        anonymous=auth.get("enable_anonymous_sign_ins", False) is True,
+        confirmations=email.get("enable_confirmations", False) is True,
+        jwt_expiry=_positive(path, "auth.jwt_expiry", auth.get("jwt_expiry"), usual.jwt_expiry),
+        reuse_interval=_positive(
+            path,
+            "auth.refresh_token_reuse_interval",
+            auth.get("refresh_token_reuse_interval"),
+            usual.reuse_interval,
+        ),
+        minimum_password_length=_positive(
+            path,
+            "auth.minimum_password_length",
+            auth.get("minimum_password_length"),
+            usual.minimum_password_length,
+        ),
+    )
+
+
+def _bytes(path: Path, value: Any, default: int) -> int:
+    if value is None:
+        return default
+    size = size_in_bytes(value)
+    if size is None:
+        raise ConfigurationError(f"{path}: storage.file_size_limit must be a size such as 50MiB")
+    return size
+
+
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{unit}": base**power
+    for power, letter in enumerate("KMGT", start=1)
+    for unit, base in (("B", 1000), ("iB", 1024))
+}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]{0,3})")
+
+
+def size_in_bytes(value: Any) -> int | None:
+    """A number of bytes from a number or a text such as ``50MiB`` or ``1.5GB``; None for what is none.
+
+    Example
+    -------
+    >>> size_in_bytes("50MiB"), size_in_bytes("1KB"), size_in_bytes("much")
+    (52428800, 1000, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    match = _SIZE.fullmatch(str(value).strip())
+    units = {name.lower(): size for name, size in _UNITS.items()}
+    if match is None or match[2].lower() not in units:
+        return None
+    return int(float(match[1]) * units[match[2].lower()])
 
 
 def _section(path: Path, config: dict[str, Any], name: str) -> dict[str, Any]:

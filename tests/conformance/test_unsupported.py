@@ -29,7 +29,7 @@ def test_requests(world: World, method: str, path: str, headers: dict[str, str],
     assert words in str(answer.json()["details"])
 
 
-@pytest.mark.parametrize("service", ["auth/v1/token", "functions/v1/hello", "graphql/v1"])
+@pytest.mark.parametrize("service", ["functions/v1/hello", "graphql/v1"])
 def test_other_services(world: World, service: str) -> None:
     answer = httpx.post(f"{world.target.url}/{service}")
     assert answer.status_code == 501

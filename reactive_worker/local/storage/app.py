@@ -25,7 +25,8 @@ from reactive_worker.local.rest.session import SessionPool
 from reactive_worker.local.storage.database import SIGNED, StorageDatabase
 from reactive_worker.local.storage.errors import StorageError, no_bucket, no_object, unsupported
 from reactive_worker.local.storage.listing import entries
-from reactive_worker.local.storage.uploads import read_upload
+from reactive_worker.local.storage.listing_v2 import page
+from reactive_worker.local.storage.uploads import Upload, header_metadata, read_upload
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +49,13 @@ class StorageApp:
         The project's keys; signed URLs are signed with their secret.
     faults:
         The switch `storage_status`.
+    file_size_limit:
+        Most bytes of a file, whatever its bucket says.
     """
 
-    def __init__(self, pool: SessionPool, keys: Keys, faults: Faults) -> None:
+    def __init__(self, pool: SessionPool, keys: Keys, faults: Faults, file_size_limit: int) -> None:
         self._faults = faults
-        self._db = StorageDatabase(pool)
+        self._db = StorageDatabase(pool, file_size_limit)
         self._keys = keys
         self._identities = Identities(keys.identify)
         object_path = "/{bucket}/{name:path}"
@@ -64,8 +67,7 @@ class StorageApp:
             ("DELETE", "/bucket/{bucket}", self._delete_bucket),
             ("POST", "/bucket/{bucket}/empty", self._empty_bucket),
             ("POST", "/object/list/{bucket}", self._list),
-            # Named, or it would be a bucket.
-            ("POST", "/object/list-v2/{bucket}", _not_here),
+            ("POST", "/object/list-v2/{bucket}", self._list_v2),
             ("POST", "/object/move", self._move),
             ("POST", "/object/copy", self._copy),
             ("POST", f"/object/upload/sign{object_path}", self._sign_upload),
@@ -110,8 +112,8 @@ class StorageApp:
         except KeyRefusedError as error:
             raise StorageError(403, "Unauthorized", error.message) from error
 
-    def _signed(self, request: Request, kind: str) -> tuple[str, str]:
-        """Bucket and name a token opens; they must be those of the path."""
+    def _signed(self, request: Request, kind: str) -> dict[str, Any]:
+        """The claims of a token that opens the path's object."""
         bucket, name = _target(request)
         try:
             claims = self._keys.verify(request.query_params.get("token", ""))
@@ -120,13 +122,12 @@ class StorageApp:
         # Any other token of this project's secret, a user's for example, opens nothing.
         if claims.get("url") != f"{bucket}/{name}" or claims.get("use") != kind:
             raise StorageError(400, "InvalidSignature", "Invalid signature")
-        return bucket, name
+        return claims
 
-    def _token(self, bucket: str, name: str, kind: str, seconds: float) -> str:
+    def _token(self, bucket: str, name: str, kind: str, seconds: float, **more: Any) -> str:
         now = int(time.time())
-        return self._keys.mint(
-            {"url": f"{bucket}/{name}", "use": kind, "iat": now, "exp": int(now + seconds)}
-        )
+        times = {"iat": now, "exp": int(now + seconds)}
+        return self._keys.mint({"url": f"{bucket}/{name}", "use": kind, **times, **more})
 
     def _url(self, bucket: str, name: str, seconds: float) -> str:
         token = self._token(bucket, name, "read", seconds)
@@ -164,26 +165,30 @@ class StorageApp:
     # -- objects ---------------------------------------------------------------------------------------------
 
     async def _upload(self, request: Request) -> Response:
-        how = "upsert" if request.headers.get("x-upsert", "").lower() == "true" else "insert"
-        return await self._store(request, self._known(request), how)
+        return await self._store(request, self._known(request), _how(request))
 
     async def _update(self, request: Request) -> Response:
         return await self._store(request, self._known(request), "update")
 
     async def _signed_upload(self, request: Request) -> Response:
-        self._signed(request, "write")
-        return await self._store(request, SIGNED, "insert")
+        claims = self._signed(request, "write")
+        how = "upsert" if claims.get("upsert") is True else "insert"
+        return await self._store(request, SIGNED, how, owner=claims.get("owner"))
 
-    async def _store(self, request: Request, known: KnownIdentity, how: str) -> Response:
+    async def _store(
+        self, request: Request, known: KnownIdentity, how: str, *, owner: str | None = None
+    ) -> Response:
         bucket, name = _target(request)
-        stored = await self._db.store(known, bucket, name, await read_upload(request), how=how)
+        upload = await read_upload(request)
+        stored = await self._db.store(known, bucket, name, upload, how=how, owner=owner)
         return JSONResponse({"Key": f"{bucket}/{name}", "Id": stored["id"]})
 
     async def _download(self, request: Request) -> Response:
         return await self._content(request, self._known(request), *_target(request))
 
     async def _signed_download(self, request: Request) -> Response:
-        return await self._content(request, SIGNED, *self._signed(request, "read"))
+        self._signed(request, "read")
+        return await self._content(request, SIGNED, *_target(request))
 
     async def _public_download(self, request: Request) -> Response:
         bucket, name = _target(request)
@@ -228,6 +233,12 @@ class StorageApp:
         prefix = f"{prefix}/" if prefix else ""
         return JSONResponse(entries(await self._db.below(known, bucket, prefix), prefix, options))
 
+    async def _list_v2(self, request: Request) -> Response:
+        known, options = self._known(request), await _json(request)
+        prefix = str(options.get("prefix") or "")
+        objects = await self._db.below(known, request.path_params["bucket"], prefix)
+        return JSONResponse(page(objects, prefix, options))
+
     async def _remove_one(self, request: Request) -> Response:
         bucket, name = _target(request)
         if not await self._db.remove(self._known(request), bucket, [name]):
@@ -255,7 +266,10 @@ class StorageApp:
 
     async def _sign(self, request: Request) -> Response:
         bucket, name = _target(request)
-        seconds = _seconds(await _json(request))
+        options = await _json(request)
+        if options.get("transform"):
+            raise unsupported("transform (another size or format of an image)")
+        seconds = _seconds(options)
         await self._db.info(self._known(request), bucket, name)
         return JSONResponse({"signedURL": self._url(bucket, name, seconds)})
 
@@ -277,13 +291,19 @@ class StorageApp:
 
     async def _sign_upload(self, request: Request) -> Response:
         known, (bucket, name) = self._known(request), _target(request)
-        # Only the service role: what policies would say to an insert can be seen by inserting alone.
-        if known.identity.role != SIGNED.identity.role:
-            raise unsupported("a signed upload URL for another role than service_role")
-        await self._db.bucket(known, bucket)
-        token = self._token(bucket, name, "write", UPLOAD_LIFE)
+        how = _how(request)
+        # What policies would say to the upload is what they say to a trial of it.
+        await self._db.try_store(
+            known, bucket, name, Upload(b"", "", metadata=header_metadata(request)), how=how
+        )
+        owner = known.identity.claims.get("sub")
+        token = self._token(bucket, name, "write", UPLOAD_LIFE, owner=owner, upsert=how == "upsert")
         url = f"/object/upload/sign/{quote(bucket)}/{quote(name)}?token={token}"
         return JSONResponse({"url": url, "token": token})
+
+
+def _how(request: Request) -> str:
+    return "upsert" if request.headers.get("x-upsert", "").lower() == "true" else "insert"
 
 
 async def _not_here(request: Request) -> Response:

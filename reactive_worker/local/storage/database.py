@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from reactive_worker.local.keys import SERVICE_ROLE, Identity
+from reactive_worker.local.project import size_in_bytes
 from reactive_worker.local.rest.errors import DatabaseError
 from reactive_worker.local.rest.identity import KnownIdentity
 from reactive_worker.local.rest.session import Command, Row, SessionPool
@@ -18,6 +22,7 @@ from reactive_worker.local.storage.uploads import Upload
 #: For what a signed URL opens: whoever signed it was allowed to.
 SIGNED = KnownIdentity(Identity(SERVICE_ROLE, {}), json.dumps({"role": SERVICE_ROLE}), float("inf"))
 
+_SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:gb|mb|kb|b)", re.IGNORECASE)
 _SETTINGS = (
     "select pg_catalog.set_config('role', $1, true), pg_catalog.set_config('request.jwt.claims', $2, true),"
     " pg_catalog.set_config('search_path', '', true)"
@@ -38,10 +43,18 @@ class StorageDatabase:
     """What the storage server asks PostgreSQL.
 
     Every method raises StorageError; `known` is who asks.
+
+    Parameters
+    ----------
+    pool:
+        Sessions of the role `authenticator`.
+    file_size_limit:
+        Most bytes of a file, whatever its bucket says.
     """
 
-    def __init__(self, pool: SessionPool) -> None:
+    def __init__(self, pool: SessionPool, file_size_limit: int) -> None:
         self._pool = pool
+        self._file_size_limit = file_size_limit
 
     # -- buckets ---------------------------------------------------------------------------------------------
 
@@ -99,51 +112,44 @@ class StorageDatabase:
 
     # -- objects ---------------------------------------------------------------------------------------------
 
-    async def store(
+    async def try_store(
         self, known: KnownIdentity, bucket: str, name: str, upload: Upload, *, how: str
+    ) -> None:
+        """Find out whether an upload would be allowed, and leave nothing behind."""
+        await self.bucket(SIGNED, bucket)
+        statement, values = _storing(known, bucket, name, upload, how, None)
+        with contextlib.suppress(_Allowed):
+            await self._run(known, statement, *values, check=_allowed)
+
+    async def store(
+        self,
+        known: KnownIdentity,
+        bucket: str,
+        name: str,
+        upload: Upload,
+        *,
+        how: str,
+        owner: str | None = None,
     ) -> dict[str, Any]:
-        """Store an object: `how` is ``insert``, ``upsert`` or ``update``."""
+        """Store an object.
+
+        Parameters
+        ----------
+        how:
+            ``insert``, ``upsert`` or ``update``.
+        owner:
+            Whose it is; None: of who asks.
+        """
         limits = await self.bucket(SIGNED, bucket)
         size, kind = len(upload.content), upload.media_type.split(";")[0].strip()
-        if limits["file_size_limit"] is not None and size > limits["file_size_limit"]:
+        bucket_limit = limits["file_size_limit"]
+        if size > min(self._file_size_limit, self._file_size_limit if bucket_limit is None else bucket_limit):
             raise StorageError(413, "Payload too large", "The object exceeded the maximum allowed size")
         allowed = limits["allowed_mime_types"]
         if allowed and kind not in allowed and f"{kind.split('/')[0]}/*" not in allowed:
             raise StorageError(415, "invalid_mime_type", f"mime type {kind} is not supported")
-        now = datetime.now(UTC).isoformat()
-        metadata = {
-            "eTag": f'"{hashlib.md5(upload.content, usedforsecurity=False).hexdigest()}"',
-            "size": size,
-            "mimetype": upload.media_type,
-            "cacheControl": upload.cache_control,
-            "lastModified": now,
-            "contentLength": size,
-            "httpStatusCode": 200,
-        }
-        values = (
-            bucket,
-            name,
-            known.identity.claims.get("sub"),
-            json.dumps(metadata),
-            None if upload.metadata is None else json.dumps(upload.metadata),
-            str(uuid.uuid4()),
-            "\\x" + upload.content.hex(),
-        )
-        replace = (
-            "owner_id = $3, metadata = $4::jsonb, user_metadata = $5::jsonb, version = $6,"
-            " content = $7::bytea, updated_at = now()"
-        )
-        if how == "update":
-            statement = f"update storage.objects o set {replace} where o.bucket_id = $1 and o.name = $2"
-        else:
-            statement = (
-                "insert into storage.objects as o"
-                " (bucket_id, name, owner_id, metadata, user_metadata, version, content)"
-                " values ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7::bytea)"
-            )
-            if how == "upsert":
-                statement += f" on conflict (bucket_id, name) do update set {replace}"
-        rows = await self._all(known, f"{statement} returning {_OBJECT}", *values)
+        statement, values = _storing(known, bucket, name, upload, how, owner)
+        rows = await self._all(known, statement, *values)
         if not rows:
             raise no_object()
         return rows[0]
@@ -225,21 +231,76 @@ class StorageDatabase:
     async def _all(self, known: KnownIdentity, sql: str, *values: str | None) -> list[dict[str, Any]]:
         return [json.loads(row[0] or b"null") for row in await self._run(known, sql, *values)]
 
-    async def _run(self, known: KnownIdentity, sql: str, *values: str | None) -> list[Row]:
+    async def _run(
+        self,
+        known: KnownIdentity,
+        sql: str,
+        *values: str | None,
+        check: Callable[[Row], None] | None = None,
+    ) -> list[Row]:
         settings = Command(_SETTINGS, (known.identity.role, known.claims_text))
         try:
             async with self._pool.session() as session:
-                return await session.run((settings, Command(sql, values)))
+                return await session.run((settings, Command(sql, values)), check)
         except DatabaseError as error:
             raise from_database(error) from error
 
 
+def _storing(
+    known: KnownIdentity, bucket: str, name: str, upload: Upload, how: str, owner: str | None
+) -> tuple[str, tuple[str | None, ...]]:
+    """The statement that stores an object, and its values."""
+    now = datetime.now(UTC).isoformat()
+    metadata = {
+        "eTag": f'"{hashlib.md5(upload.content, usedforsecurity=False).hexdigest()}"',
+        "size": len(upload.content),
+        "mimetype": upload.media_type,
+        "cacheControl": upload.cache_control,
+        "lastModified": now,
+        "contentLength": len(upload.content),
+        "httpStatusCode": 200,
+    }
+    values = (
+        bucket,
+        name,
+        owner or known.identity.claims.get("sub"),
+        json.dumps(metadata),
+        None if upload.metadata is None else json.dumps(upload.metadata),
+        str(uuid.uuid4()),
+        "\\x" + upload.content.hex(),
+    )
+    replace = (
+        "owner_id = $3, metadata = $4::jsonb, user_metadata = $5::jsonb, version = $6,"
+        " content = $7::bytea, updated_at = now()"
+    )
+    if how == "update":
+        statement = f"update storage.objects o set {replace} where o.bucket_id = $1 and o.name = $2"
+    else:
+        statement = (
+            "insert into storage.objects as o"
+            " (bucket_id, name, owner_id, metadata, user_metadata, version, content)"
+            " values ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7::bytea)"
+        )
+        if how == "upsert":
+            statement += f" on conflict (bucket_id, name) do update set {replace}"
+    return f"{statement} returning {_OBJECT}", values
+
+
+class _Allowed(Exception):
+    """Rolls a trial back."""
+
+
+def _allowed(_: Row) -> None:
+    raise _Allowed
+
+
 def _bucket_options(options: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
     public, limit, kinds = (options.get(n) for n in ("public", "file_size_limit", "allowed_mime_types"))
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-        raise StorageError(
-            400, "InvalidRequest", f"file_size_limit must be a number of bytes here, not {limit!r}"
-        )
+    if limit is not None:
+        # The storage server knows decimal units only.
+        limit = None if isinstance(limit, str) and not _SIZE.fullmatch(limit) else size_in_bytes(limit)
+        if limit is None:
+            raise StorageError(400, "InvalidRequest", "Invalid file size format: a number of bytes, or 50MB")
     return (
         None if public is None else str(bool(public)).lower(),
         None if limit is None else str(limit),

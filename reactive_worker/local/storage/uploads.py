@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, field
 
@@ -30,7 +31,8 @@ async def read_upload(request: Request) -> Upload:
     body = await request.body()
     kind = request.headers.get("content-type", DEFAULT_TYPE)
     if not kind.lower().startswith("multipart/form-data"):
-        return Upload(body, kind, request.headers.get("cache-control", "no-cache"))
+        cache = request.headers.get("cache-control", "no-cache")
+        return Upload(body, kind, cache, header_metadata(request))
     boundary = _BOUNDARY.search(kind)
     if boundary is None:
         raise StorageError(400, "InvalidRequest", "the form has no boundary")
@@ -45,12 +47,23 @@ async def read_upload(request: Request) -> Upload:
     if file is None:
         raise StorageError(400, "InvalidRequest", "the form holds no file")
     seconds = fields.get("cacheControl", "")
-    metadata = fields.get("metadata")
+    metadata = fields.get("metadata", fields.get("userMetadata"))
     return Upload(
         *file,
         cache_control=f"max-age={seconds}" if seconds.isdigit() else seconds or "no-cache",
         metadata=None if metadata is None else _object(metadata),
     )
+
+
+def header_metadata(request: Request) -> dict[str, object] | None:
+    """What the header ``x-metadata`` says of a file: JSON in base64; what is none counts as nothing."""
+    text = request.headers.get("x-metadata")
+    if text is None:
+        return None
+    try:
+        return _object(base64.b64decode(text, validate=True).decode("utf-8"))
+    except (ValueError, StorageError):
+        return None
 
 
 def _parts(body: bytes, boundary: bytes) -> list[tuple[dict[str, str], bytes]]:

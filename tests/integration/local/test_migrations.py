@@ -126,3 +126,27 @@ def test_what_a_fresh_database_contains(workshop: Workshop) -> None:
           '{"sub": "8a4f4cf5-5a5c-4b0e-8d6a-6d6b1f0f5f10", "role": "x", "email": "e"}', false)""")
         found = connection.execute("select auth.uid()::text, auth.role(), auth.email()").fetchone()
     assert found == ("8a4f4cf5-5a5c-4b0e-8d6a-6d6b1f0f5f10", "x", "e")
+
+
+def test_uuid_ossp_is_there(workshop: Workshop) -> None:
+    workshop.write(
+        "migrations/1_uuid.sql",
+        '-- As many projects begin.\ncreate extension if not exists "uuid-ossp" with schema extensions;\n'
+        "create table a (id uuid default uuid_generate_v4(), b uuid default extensions.uuid_generate_v4());"
+        "insert into a default values; insert into a default values;",
+    )
+    assert workshop.run() == ["1_uuid.sql"]
+    assert workshop.rows("select count(distinct id), count(distinct b) from a") == [(2, 2)]
+
+
+def test_an_owner_may_set_what_the_api_server_reads(workshop: Workshop) -> None:
+    workshop.write(
+        "migrations/1_settings.sql",
+        "alter role authenticator in database workshop set pgrst.db_aggregates_enabled = 'true';",
+    )
+    assert workshop.run() == ["1_settings.sql"]
+    found = workshop.rows(
+        "select setconfig from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase"
+        " where d.datname = 'workshop'"
+    )
+    assert found == [(["pgrst.db_aggregates_enabled=true"],)]

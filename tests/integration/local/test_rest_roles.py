@@ -243,8 +243,8 @@ def test_browsers_may_come_from_anywhere(api: Api) -> None:
 
 
 def test_what_is_not_here_says_so(api: Api) -> None:
-    answer = httpx.post(f"{api.gateway.api_url}/auth/v1/token")
+    answer = httpx.post(f"{api.gateway.api_url}/functions/v1/hello")
     assert answer.status_code == 501
-    assert "sign-in" in answer.json()["message"]
+    assert "edge functions" in answer.json()["message"]
     assert httpx.get(f"{api.gateway.api_url}/nowhere").status_code == 404
     assert httpx.get(f"{api.gateway.api_url}/rest/v1x/people").status_code == 404

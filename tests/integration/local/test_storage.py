@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -170,5 +171,105 @@ async def test_policies_decide(local_supabase: Any, connect: Any) -> None:
         keyless = await http.get(f"{base}/object/mine/{ann}/x.txt")
         assert (keyless.status_code, keyless.json()["statusCode"]) == (400, "403")
         headers = {"apikey": local_supabase.service_role_key}
-        other = await http.post(f"{base}/object/list-v2/mine", headers=headers, json={})
+        other = await http.get(f"{base}/render/image/authenticated/mine/x.png?width=10", headers=headers)
         assert (other.status_code, other.json()["error"]) == (501, "NotImplemented")
+        signed = await http.post(
+            f"{base}/object/sign/mine/{ann}/x.txt",
+            headers=headers,
+            json={"expiresIn": 60, "transform": {"width": 10}},
+        )
+        assert (signed.status_code, signed.json()["error"]) == (501, "NotImplemented")
+        assert "transform" in signed.json()["message"]
+
+
+async def test_signed_uploads_are_allowed_by_policies_and_keep_the_owner(
+    local_supabase: Any, connect: Any
+) -> None:
+    service = connect()
+    await service.storage.create_bucket("up")
+    ann, bob = str(uuid.uuid4()), str(uuid.uuid4())
+    hers = connect(local_supabase.anon_key, local_supabase.keys.mint_user(ann)).storage.from_("up")
+    his = connect(local_supabase.anon_key, local_supabase.keys.mint_user(bob)).storage.from_("up")
+    await refused(hers.create_signed_upload_url(f"{ann}/x.txt"), "Unauthorized", 403)
+    await query(
+        local_supabase.db_url,
+        "create policy own_up on storage.objects for all to authenticated"
+        " using (bucket_id = 'up' and (storage.foldername(name))[1] = (select auth.uid()::text))",
+    )
+    signed = await hers.create_signed_upload_url(f"{ann}/x.txt")
+    await refused(his.create_signed_upload_url(f"{ann}/y.txt"), "Unauthorized", 403)
+    # The trial left nothing behind.
+    assert await query(local_supabase.db_url, "select count(*) from storage.objects") == [{"count": 0}]
+    await his.upload_to_signed_url(f"{ann}/x.txt", signed["token"], b"one")
+    assert await query(local_supabase.db_url, "select owner_id from storage.objects") == [{"owner_id": ann}]
+    await refused(hers.upload_to_signed_url(f"{ann}/x.txt", signed["token"], b"two"), "Duplicate", 409)
+    await refused(hers.create_signed_upload_url(f"{ann}/x.txt"), "Duplicate", 409)
+    base = f"{local_supabase.api_url}/storage/v1"
+    headers = {
+        "apikey": local_supabase.anon_key,
+        "Authorization": f"Bearer {local_supabase.keys.mint_user(ann)}",
+        "x-upsert": "true",
+    }
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"{base}/object/upload/sign/up/{ann}/x.txt", headers=headers)
+    await hers.upload_to_signed_url(f"{ann}/x.txt", answer.json()["token"], b"two")
+    assert await hers.download(f"{ann}/x.txt") == b"two"
+
+
+async def test_metadata_in_a_header(local_supabase: Any, connect: Any) -> None:
+    storage = connect().storage
+    await storage.create_bucket("files")
+    url = f"{local_supabase.api_url}/storage/v1/object/files"
+    headers = {"apikey": local_supabase.service_role_key, "Content-Type": "text/plain"}
+    async with httpx.AsyncClient(headers=headers) as http:
+        said = base64.b64encode(b'{"kind": "note"}').decode()
+        await http.post(f"{url}/a.txt", content=b"a", headers={"x-metadata": said})
+        # As there: what cannot be read is not told.
+        await http.post(f"{url}/b.txt", content=b"b", headers={"x-metadata": "nonsense"})
+    assert (await storage.from_("files").info("a.txt"))["metadata"] == {"kind": "note"}
+    assert (await storage.from_("files").info("b.txt"))["metadata"] == {}
+
+
+async def test_sizes_as_words(local_supabase: Any, connect: Any) -> None:
+    storage = connect().storage
+    await storage.create_bucket("small", options={"file_size_limit": "1KB"})  # type: ignore[typeddict-item]
+    assert (await storage.get_bucket("small")).file_size_limit == 1000
+    await refused(storage.from_("small").upload("x", b"x" * 1001), "Payload too large", 413)
+    for wrong in ("much", "1KiB", "1000"):
+        await refused(storage.update_bucket("small", {"file_size_limit": wrong}), "InvalidRequest", 400)  # type: ignore[typeddict-item]
+    # No bucket takes more than the project does.
+    await storage.create_bucket("large", options={"file_size_limit": "1GB"})  # type: ignore[typeddict-item]
+    await refused(storage.from_("large").upload("x", b"x" * (50 * 2**20 + 1)), "Payload too large", 413)
+
+
+async def test_lists_with_a_cursor(local_supabase: Any, connect: Any) -> None:
+    storage = connect().storage
+    await storage.create_bucket("files")
+    names = ["a/1.txt", "a/2.txt", "b.txt", "c/d/3.txt", "e.txt"]
+    for name in names:
+        await storage.from_("files").upload(name, b"x")
+    url = f"{local_supabase.api_url}/storage/v1/object/list-v2/files"
+    async with httpx.AsyncClient(headers={"apikey": local_supabase.service_role_key}) as http:
+
+        async def pages(**options: Any) -> list[tuple[list[str], list[str]]]:
+            found: list[tuple[list[str], list[str]]] = []
+            while True:
+                answer = (await http.post(url, json=options)).json()
+                found.append(
+                    (
+                        [each["name"] for each in answer["folders"]],
+                        [each["name"] for each in answer["objects"]],
+                    )
+                )
+                if not answer["hasNext"]:
+                    return found
+                options["cursor"] = answer["nextCursor"]
+
+        assert await pages() == [([], names)]
+        assert await pages(limit=2) == [([], names[:2]), ([], names[2:4]), ([], names[4:])]
+        assert await pages(with_delimiter=True, limit=3) == [(["a/", "c/"], ["b.txt"]), ([], ["e.txt"])]
+        assert await pages(prefix="a/", with_delimiter=True) == [([], ["a/1.txt", "a/2.txt"])]
+        order = {"column": "created_at", "order": "desc"}
+        assert await pages(sortBy=order, limit=3) == [([], names[:1:-1]), ([], names[1::-1])]
+        wrong = await http.post(url, json={"cursor": "nonsense"})
+        assert (wrong.status_code, wrong.json()["error"]) == (400, "InvalidParameter")

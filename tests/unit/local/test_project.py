@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reactive_worker.errors import ConfigurationError
-from reactive_worker.local.project import find_project
+from reactive_worker.local.project import AuthSettings, find_project, size_in_bytes
 
 
 def make(folder: Path, config: str = "", **migrations: str) -> Path:
@@ -76,3 +76,47 @@ def test_a_config_that_cannot_be_used_is_named(tmp_path: Path, config: str, mess
 def test_a_folder_without_supabase_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="reactive-worker init"):
         find_project(tmp_path)
+
+
+def test_who_may_sign_up(tmp_path: Path) -> None:
+    assert find_project(make(tmp_path / "usual")).auth == AuthSettings()
+    config = (
+        "[auth]\nenable_signup = false\nenable_anonymous_sign_ins = true\njwt_expiry = 60\n"
+        "minimum_password_length = 10\nrefresh_token_reuse_interval = 5\n"
+        "[auth.email]\nenable_confirmations = true\n"
+    )
+    assert find_project(make(tmp_path / "own", config)).auth == AuthSettings(
+        signup=False,
+        anonymous=True,
+        confirmations=True,
+        jwt_expiry=60,
+        reuse_interval=5,
+        minimum_password_length=10,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("50MiB", 50 * 2**20),
+        ("1KB", 1000),
+        ("1.5gb", 1_500_000_000),
+        ("10 MB", 10_000_000),
+        (1024, 1024),
+        ("12", 12),
+        ("much", None),
+        ("1XB", None),
+        (True, None),
+        (-1, None),
+        (None, None),
+    ],
+)
+def test_sizes(text: object, size: int | None) -> None:
+    assert size_in_bytes(text) == size
+
+
+def test_the_size_of_files(tmp_path: Path) -> None:
+    config = '[storage]\nfile_size_limit = "1MiB"\n'
+    assert find_project(make(tmp_path / "own", config)).file_size_limit == 2**20
+    with pytest.raises(ConfigurationError, match="file_size_limit must be a size"):
+        find_project(make(tmp_path / "odd", '[storage]\nfile_size_limit = "big"\n'))
