@@ -16,6 +16,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv:
         Arguments without the program's name; by default those of the process.
     """
-    from reactive_worker.cli.app import run
+    try:
+        from reactive_worker.cli.app import run
 
-    return run(argv)
+        return run(argv)
+    except KeyboardInterrupt:
+        # Also while modules are imported, which takes a second where many are: no traceback, one exit code.
+        return 130

@@ -15,6 +15,7 @@ from reactive_worker.access.redaction import redact
 from reactive_worker.cli import (
     acts,
     artifact,
+    completion,
     demo,
     dev,
     doctor,
@@ -30,7 +31,7 @@ from reactive_worker.cli import (
     workers,
 )
 from reactive_worker.cli.console import Console
-from reactive_worker.cli.options import Handler, add_common
+from reactive_worker.cli.options import Handler, Help, add_common
 from reactive_worker.errors import ReactiveWorkerError
 
 EXIT_FAILURE = 1
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="reactive-worker",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     parser.add_argument("--version", action="version", version=f"reactive-worker {__version__}")
     add_common(parser)
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         workers,
         tokens,
         doctor,
+        completion,
     ):
         group.add(commands)
     return parser
@@ -95,10 +97,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Parse, run the command, and turn whatever it raises into one line and an exit code."""
+    parser = build_parser()
     try:
-        args = build_parser().parse_args(argv)
+        args = parser.parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
+    # What `run --reload` starts again, and what `completion` describes.
+    args.argv, args.parser = [*(sys.argv[1:] if argv is None else argv)], parser
+    args.is_program = argv is None
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets its number; that must not end a command.
         if isinstance(stream, io.TextIOWrapper):

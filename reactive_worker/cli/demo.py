@@ -186,6 +186,9 @@ def _summary(view: DemoView, events: int) -> int:
         f"{completed} of {len(view.tasks)} tasks completed in {seconds:.1f} s; "
         f"{len(pushed)} told by Realtime, from insert to claim {duration(median)} (median)."
     )
+    view.console.say()
+    view.console.say("next: an agent of your own, in a folder of its own")
+    view.console.say("  reactive-worker init my-agent    writes one, and says how to run it")
     enough = completed >= LEAST_COMPLETED and completed == len(view.tasks)
     if not enough:
         view.console.error(f"only {completed} of {len(view.tasks)} tasks completed")

@@ -46,7 +46,7 @@ def _project(args: argparse.Namespace) -> Path | None:
 
 
 def _dev(args: argparse.Namespace, console: Console) -> int:
-    from reactive_worker.cli.logs import configure
+    from reactive_worker.access.logs import configure
     from reactive_worker.local import run_dev
 
     configure(getattr(args, "log_level", None) or "WARNING")

@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
 
 
 def _doctor(args: argparse.Namespace, console: Console) -> int:
-    from reactive_worker.cli.logs import configure
+    from reactive_worker.access.logs import configure
     from reactive_worker.doctor import examine, exit_code
     from reactive_worker.settings import Settings
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reactive_worker.cli.frameworks import executor_of
 from reactive_worker.errors import ExecutorLoadError
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def load_executor(path: str) -> AgentExecutor:
     ----------
     path:
         ``package.module:attr``, looked up from the current directory first. The attribute may be an
-        AgentExecutor class (constructed without arguments), an instance, a factory (a function without
-        parameters returning one), or any other function: it becomes a FunctionExecutor.
+        AgentExecutor class (constructed without arguments), an instance, what a framework makes (a graph, a
+        crew, an agent), a factory (a function without parameters returning one of these), or any other
+        function: it becomes a FunctionExecutor.
 
     Raises
     ------
@@ -35,6 +37,8 @@ def load_executor(path: str) -> AgentExecutor:
 
     if isinstance(found, AgentExecutor):
         return found
+    if (made := executor_of(path, found)) is not None:
+        return made
     if inspect.isclass(found):
         if not issubclass(found, AgentExecutor):
             raise ExecutorLoadError(f"{path} is a class, but no a2a AgentExecutor")
@@ -96,6 +100,8 @@ def _made(path: str, make: Callable[[], Any]) -> AgentExecutor:
         made = make()
     except Exception as error:
         raise ExecutorLoadError(f"{path}() failed: {type(error).__name__}: {error}") from error
+    if not isinstance(made, AgentExecutor) and (wrapped := executor_of(f"{path}()", made)) is not None:
+        return wrapped
     if not isinstance(made, AgentExecutor):
         raise ExecutorLoadError(f"{path}() returned a {type(made).__name__}, no a2a AgentExecutor")
     return made

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from dataclasses import Field, fields
+from itertools import groupby
 from typing import Any
 
 from reactive_worker.cli.console import Console
@@ -15,6 +17,19 @@ Commands = Any
 """What `add_subparsers` returns; argparse does not name the type."""
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class Help(argparse.HelpFormatter):
+    """Fills paragraphs to the terminal's width; leaves lists (lines that begin with a blank) alone."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        shown: list[str] = []
+        for paragraph in text.strip("\n").split("\n\n"):
+            for is_list, group in groupby(paragraph.splitlines(), key=lambda line: line.startswith(" ")):
+                lines = list(group)
+                shown += lines if is_list else textwrap.wrap(" ".join(lines), width)
+            shown.append("")
+        return "\n".join(f"{indent}{line}" if line else "" for line in shown[:-1]) + "\n"
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +56,7 @@ def add_command(
         name,
         help=help,
         description=more.pop("description", f"{help[0].upper()}{help[1:]}."),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
         **more,
     )
     add_common(parser)
@@ -103,6 +118,6 @@ def load_settings(args: argparse.Namespace, **overrides: Any) -> Settings:
 
 def quiet_logging(args: argparse.Namespace) -> None:
     """Logging of the commands that are not a worker: silent unless something is wrong, or DEBUG."""
-    from reactive_worker.cli.logs import configure
+    from reactive_worker.access.logs import configure
 
     configure(getattr(args, "log_level", None) or "WARNING")

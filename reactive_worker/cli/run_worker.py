@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
+import threading
+import time
 from typing import TYPE_CHECKING
 
 from reactive_worker.cli.console import Console
@@ -25,16 +28,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger("reactive_worker.run")
 
 _DESCRIPTION = """\
-Run a worker: it claims pending tasks of its agent types and runs EXECUTOR for each.
+Run a worker: it claims pending tasks of its agent types and runs EXECUTOR for
+each.
 
-EXECUTOR is package.module:attribute, looked up from the current directory: an a2a AgentExecutor class or
-instance, a factory (a function without parameters), or any other function of a prompt.
+EXECUTOR is package.module:attribute, looked up from the current directory: a
+function of a prompt; a graph of LangGraph, a crew or flow of CrewAI, an agent
+of OpenAI's Agents SDK; an a2a AgentExecutor, class or instance; or a function
+without parameters that makes one of these.
 """
 
 _EPILOG = """\
-SIGTERM or Ctrl-C: no new tasks, running ones get --drain-timeout, the rest is handed back unharmed.
-A second signal ends at once. Exit code 0 after SIGTERM or a drain from outside, 130 after Ctrl-C.
+SIGTERM or Ctrl-C: no new tasks, running ones get --drain-timeout, the rest is
+handed back unharmed. A second signal ends at once. Exit code 0 after SIGTERM or
+a drain from outside, 130 after Ctrl-C.
 """
+
+#: Seconds that threads an executor has left behind get to end after the worker has.
+_LEAVE = 3.0
 
 #: How a run ended, in words. Whether a failed run is tried again is the database's decision.
 _ENDS = {
@@ -61,13 +71,18 @@ def add(commands: Commands) -> None:
         help="one more executor with an agent type of its own; repeatable",
     )
     run.add_argument("--log-format", choices=("text", "json"), help="of the log lines; --json means json")
+    run.add_argument("--reload", action="store_true", help="start again when a file of yours changes")
     add_settings(run)
     add_connection(run)
 
 
 def _run(args: argparse.Namespace, console: Console) -> int:
+    if args.reload:
+        from reactive_worker.cli.reload import run_reloading
+
+        return run_reloading(args.argv, console)
+    from reactive_worker.access.logs import configure
     from reactive_worker.cli.load import load_executor
-    from reactive_worker.cli.logs import configure
 
     settings = _settings(args)
     configure(settings.log_level, args.log_format or ("json" if console.json else "text"))
@@ -88,16 +103,35 @@ def _run(args: argparse.Namespace, console: Console) -> int:
         worker = Worker(executors=executors, settings=settings)
         worker.events.subscribe(on_next=_log_end)
         await worker.run()
+        if args.is_program:
+            _leave_soon(130 if worker.interrupted else 0)
         return worker.interrupted
 
     return 130 if asyncio.run(main()) else 0
 
 
+def _leave_soon(code: int) -> None:
+    """End the process even when an executor has left a thread behind that never ends.
+
+    Python waits for such threads at its end, asyncio for those of its pool. What matters is stored by now.
+    """
+
+    def leave() -> None:
+        time.sleep(_LEAVE)
+        left = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        names = ", ".join(name for name in left if name != threading.main_thread().name) or "unknown"
+        logger.warning("ending without threads an executor has left behind: %s", names)
+        logging.shutdown()
+        os._exit(code)
+
+    threading.Thread(target=leave, name="reactive-worker leaves", daemon=True).start()
+
+
 def _log_end(event: TodoEvent) -> None:
     """One line for each run that has ended: what a person following the log looks for."""
     outcome = event.outcome
-    if outcome is None:
-        return
+    if outcome is None or (outcome.error or {}).get("traceback"):
+        return  # an exception has its line already, with file and line
     extra = {"todolist_id": event.todolist_id, "attempt": event.attempt, "outcome": outcome.kind}
     well = outcome.kind in ("completed", "input_required")
     logger.log(

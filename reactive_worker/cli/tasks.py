@@ -17,7 +17,9 @@ _LAST = 10
 def add(commands: Commands) -> None:
     """Register the commands."""
     listing = add_command(commands, "tasks", _tasks, "list tasks, newest first")
-    listing.add_argument("--status", choices=STATUSES, help="only these; `failed` is the dead-letter list")
+    listing.add_argument(
+        "--status", choices=STATUSES, metavar="STATUS", help=f"only these: {', '.join(STATUSES)}"
+    )
     listing.add_argument("--agent-type", metavar="TYPE", help="only this agent type")
     listing.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (50)")
     add_connection(listing)

@@ -27,7 +27,8 @@ taken by itself when SUPABASE_URL is on this machine.
 
 _EPILOG = """\
 The token goes to standard output, the rest to standard error:
-  reactive-worker token mint > worker-token        then SUPABASE_WORKER_TOKEN_FILE=worker-token
+  reactive-worker token mint > worker-token
+  SUPABASE_WORKER_TOKEN_FILE=worker-token reactive-worker run ...
 """
 
 

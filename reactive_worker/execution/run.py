@@ -17,7 +17,7 @@ from reactive_worker.execution.history import has_history, history_of
 from reactive_worker.execution.ledger import Stopping
 from reactive_worker.execution.outcome import outcome_of_exception
 from reactive_worker.execution.run_settings import SILENT, RunSettings, Stop
-from reactive_worker.execution.sanitise import describe
+from reactive_worker.execution.sanitise import describe, place_of
 from reactive_worker.execution.steering import Steering, SteerMessage, noted
 from reactive_worker.models import EventType, Outcome, Todo, TodoEvent
 
@@ -292,13 +292,14 @@ class TaskRun:
         later = outcome.kind == "retry" and not outcome.counts_as_failure
         _logger.log(
             logging.INFO if later else logging.ERROR,
-            "task %s (%s, attempt %d) %s: %s: %s",
+            "task %s (%s, attempt %d) %s: %s: %s%s",
             self.todo.id,
             self.todo.agent_type,
             self.todo.attempt,
             "will run again" if later else "failed",
             record.get("type"),
             record.get("message"),
+            "" if later or not (place := place_of(error)) else f" ({place})",
             extra=self._extra("task_failed"),
         )
         _logger.debug("%s", record.get("traceback"), extra=self._extra("task_failed"))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 import traceback
 from typing import Any, cast
 
 from reactive_worker.access.redaction import redact
+
+#: The standard library, and this package.
+_INSTALLED = (sysconfig.get_path("stdlib"), os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 #: Characters kept of an error's message and of its traceback. Enough for the frames that matter; a row of
 #: `todolist` is read by lists and dashboards and must not carry a dump.
@@ -60,6 +65,27 @@ def describe(error: BaseException) -> str:
     except BaseException as broken:  # noqa: BLE001 - a user's own __str__ may raise anything
         text = f"(its message cannot be shown: {name_of(broken)})"
     return shorten(redact(storable(text[:_WINDOW])), MESSAGE_LIMIT) or name_of(error)
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception was raised, for a line of log: the last file and line outside of installed packages.
+
+    >>> try:
+    ...     {}["no"]
+    ... except KeyError as error:
+    ...     place_of(error).endswith("line 2")
+    True
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    own = [frame for frame in frames if not _is_installed(frame.filename)]
+    frame = (own or list(frames))[-1]
+    return f"{frame.filename}, line {frame.lineno}"
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith(_INSTALLED) or f"{os.sep}site-packages{os.sep}" in file
 
 
 def error_record(error: BaseException, *, kind: str | None = None) -> dict[str, str]:

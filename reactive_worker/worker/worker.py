@@ -20,6 +20,7 @@ from reactivex.subject import Subject
 
 from reactive_worker import streams
 from reactive_worker.access.credentials import Credentials
+from reactive_worker.access.logs import log_by_default
 from reactive_worker.errors import ConfigurationError, SchemaMissingError, WorkerStoppedError
 from reactive_worker.models import Candidate, PushHealth, PushState, Todo, TodoEvent
 from reactive_worker.settings import Settings
@@ -177,6 +178,7 @@ class ReactiveWorker:
         WorkerStoppedError
             A background duty died while it ran.
         """
+        log_by_default(self.settings.log_level)
         credentials = self.settings.worker_credentials()
         _announce(credentials)
         with self._signals():

@@ -53,6 +53,7 @@ def test_they_are_no_migrations() -> None:
     assert {path.name for path in OPTIONAL.glob("*.sql")} == {
         "anon_demo.sql",
         "anon_demo_undo.sql",
+        "start_tasks.sql",
         "tenants.sql",
         "worker_files.sql",
     }

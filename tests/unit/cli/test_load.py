@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reactive_worker.cli.load import load_executor
+from reactive_worker.errors import ExecutorLoadError
 from reactive_worker.executors.function import FunctionExecutor
 
 SOURCE = """
@@ -48,3 +49,29 @@ def test_a_function_of_a_prompt_becomes_an_executor(name: str) -> None:
 
 def test_an_installed_module_is_found_too() -> None:
     assert type(load_executor("reactive_worker.executors.digest:DigestExecutor")).__name__ == "DigestExecutor"
+
+
+def test_objects_of_frameworks_run_by_themselves(tmp_path: Path) -> None:
+    pytest.importorskip("langgraph")
+    (tmp_path / "loadable_graphs.py").write_text(
+        "from typing import TypedDict\n"
+        "from langgraph.graph import END, START, StateGraph\n"
+        "class State(TypedDict):\n    prompt: str\n"
+        "builder = StateGraph(State)\n"
+        "builder.add_node('one', lambda state: state)\n"
+        "builder.add_edge(START, 'one')\n"
+        "builder.add_edge('one', END)\n"
+        "graph = builder.compile()\n"
+        "def make(): return graph\n"
+    )
+    for name in ("graph", "make"):
+        assert type(load_executor(f"loadable_graphs:{name}")).__name__ == "LangGraphExecutor"
+    with pytest.raises(ExecutorLoadError, match=r"builder cannot be run: .*compile\(\) first"):
+        load_executor("loadable_graphs:builder")
+
+
+def test_a_class_of_ones_own_called_agent_is_none_of_a_framework(tmp_path: Path) -> None:
+    (tmp_path / "agents.py").write_text(
+        "class Agent:\n    def __call__(self, prompt): return prompt\nmine = Agent()\n"
+    )
+    assert isinstance(load_executor("agents:mine"), FunctionExecutor)

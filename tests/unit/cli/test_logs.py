@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 
-from reactive_worker.cli.logs import JsonFormatter, PlainFormatter
+import pytest
+
+from reactive_worker.access.logs import JsonFormatter, PlainFormatter, log_by_default
 
 
 def record(**extra: object) -> logging.LogRecord:
@@ -39,3 +41,19 @@ def test_an_exception_is_part_of_the_json_line() -> None:
     lines = JsonFormatter().format(made).splitlines()
     assert len(lines) == 1
     assert "ValueError: bad" in json.loads(lines[0])["exception"]
+
+
+def test_a_worker_logs_unless_the_program_has_set_up_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, root = logging.getLogger("reactive_worker"), logging.getLogger()
+    monkeypatch.setattr(ours, "handlers", [])
+    monkeypatch.setattr(ours, "level", logging.NOTSET)
+    monkeypatch.setattr(root, "handlers", [logging.NullHandler()])
+    log_by_default("INFO")
+    assert ours.handlers == []
+    monkeypatch.setattr(root, "handlers", [])
+    log_by_default("INFO")
+    assert len(ours.handlers) == 1
+    assert ours.isEnabledFor(logging.INFO)
+    log_by_default("INFO")
+    assert len(ours.handlers) == 1
+    ours.setLevel(logging.NOTSET)

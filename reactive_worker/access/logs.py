@@ -51,6 +51,25 @@ class JsonFormatter(logging.Formatter):
         return redact(json.dumps(fields, default=str, ensure_ascii=False))
 
 
+def log_by_default(level: str) -> None:
+    """Show our own lines on standard error, as the command line does, unless the program has set up logging.
+
+    A worker that says nothing looks like one that hangs; Python's own default shows warnings only.
+
+    Parameters
+    ----------
+    level:
+        DEBUG, INFO, WARNING or ERROR.
+    """
+    ours = logging.getLogger("reactive_worker")
+    if ours.hasHandlers():
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter())
+    ours.addHandler(handler)
+    ours.setLevel(level.upper())
+
+
 def configure(level: str, format: Literal["text", "json"] = "text") -> None:
     """Send the root logger to standard error.
 
