@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any, Literal, cast
 
 from reactive_worker.columns import (
-    Columns,
     FlawedRow,
     int_in,
     optional_int_in,
@@ -109,7 +108,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Todo(Columns):
+class Todo:
     """A whole row of `todolist`. `seq` is the last event number written for it when it was claimed."""
 
     id: str
@@ -226,7 +225,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class TodoEvent(Columns):
+class TodoEvent:
     """One row of `events`. The sink numbers it (`seq`) just before it is stored.
 
     The last event of a run carries `outcome`: it is stored by `finish_todos` in the same transaction as the

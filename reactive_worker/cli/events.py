@@ -11,6 +11,7 @@ from reactive_worker.cli.ids import check_ids, whole_id
 from reactive_worker.cli.options import Commands, add_command, add_connection
 from reactive_worker.cli.task_view import say_event
 from reactive_worker.cli.with_client import Supabase, run_connected
+from reactive_worker.columns import as_row
 from reactive_worker.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def add(commands: Commands) -> None:
 
 
 def _emit(console: Console, event: TodoEvent) -> None:
-    console.emit({name: event[name] for name in event if name != "task_state"})
+    console.emit({name: value for name, value in as_row(event).items() if name != "task_state"})
 
 
 def _events(args: argparse.Namespace, console: Console) -> int:

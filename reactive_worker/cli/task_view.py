@@ -11,6 +11,7 @@ from reactive_worker.cli.console import Console
 from reactive_worker.cli.ids import brief
 from reactive_worker.cli.styled import Styled, status
 from reactive_worker.cli.text import age, clock, duration, object_of, plain, short, text_of
+from reactive_worker.columns import as_row
 
 if TYPE_CHECKING:
     from reactive_worker.models import Todo, TodoEvent
@@ -41,7 +42,7 @@ _LINE = 120
 
 def todo_json(todo: Todo) -> dict[str, Any]:
     """The row as the table holds it."""
-    return dict(todo)
+    return as_row(todo)
 
 
 def say_tasks(console: Console, todos: Sequence[Todo]) -> None:

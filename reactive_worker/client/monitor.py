@@ -99,7 +99,22 @@ class Monitor:
     async def get_recent_events(self, limit: int = 10) -> list[TodoEvent]:
         """The newest events of all tasks, newest first.
 
-        Each has its columns as attributes (`event.event_type`) and as items (`event["event_type"]`).
+        Parameters
+        ----------
+        limit:
+            How many at most.
+
+        Raises
+        ------
+        InvalidTaskError
+            The limit is below 1.
+        SupabaseError
+            Supabase refused (figures need the service key) or cannot be reached.
+
+        Example
+        -------
+        >>> [event.event_type for event in await monitor.get_recent_events(limit=2)]  # doctest: +SKIP
+        ['task_completed', 'task_progress']
         """
         if limit < 1:
             raise InvalidTaskError(f"limit must be at least 1, not {limit}")

@@ -19,6 +19,7 @@ from reactive_worker.cli.result_stream import ResultStream
 from reactive_worker.cli.task_view import say_event, say_facts, say_result, say_tasks, todo_json
 from reactive_worker.cli.watch_view import Snapshot, draw
 from reactive_worker.cli.workers import say_workers
+from reactive_worker.columns import as_row
 from reactive_worker.doctor.leftovers import judge_waiting, judge_workers
 from reactive_worker.models import Todo, TodoEvent
 
@@ -193,7 +194,7 @@ def test_events(out: io.StringIO, rows: list[dict[str, Any]], row: dict[str, Any
     screen = console(out)
     stream = ResultStream(screen)
     for event in map(TodoEvent.from_row, rows):
-        screen.emit({name: event[name] for name in event})
+        screen.emit(as_row(event))
         say_event(screen, event)
         say_event(screen, event, started=NOW, with_task=True)
         stream.hear(event)
