@@ -40,6 +40,10 @@ class UnreachableError(SupabaseError):
     """Supabase cannot be reached: check SUPABASE_URL and that the server runs. Worth trying again."""
 
 
+class UnreadableAnswerError(UnreachableError):
+    """What answered is no Supabase: a page of a proxy, half an answer, or nothing. Worth trying again."""
+
+
 class InvalidKeyError(SupabaseError):
     """Supabase does not accept this key: check that key and URL belong to the same project."""
 
@@ -74,6 +78,15 @@ class ClientClosedError(ReactiveWorkerError):
 
 class EventLoopError(ReactiveWorkerError):
     """A supabase client is used in another event loop than the first one: make one in each loop."""
+
+
+class DataRefusedError(InvalidTaskError):
+    """The database refuses what was sent for a reason that lies in it: the same again would fail again."""
+
+    def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
+        super().__init__(message)
+        #: SQLSTATE, PostgREST code or HTTP status of the answer, where there was one.
+        self.code = code
 
 
 class WorkerExpiredError(ReactiveWorkerError):

@@ -159,7 +159,7 @@ async def _look(
     connection: Connection, seen: dict[str, Any], *, timeout: float, probe: bool, clock: Callable[[], float]
 ) -> None:
     try:
-        seen["schema_version"] = int(await connection.rpc("reactive_worker_schema_version", {}))
+        seen["schema_version"] = int(await connection.rpc("reactive_worker_schema_version", {}, answers=int))
     except SchemaMissingError:
         seen["schema_missing"] = True
     except PermissionDeniedError:
@@ -179,7 +179,7 @@ async def _look(
     if "schema_missing" in seen:
         return
     try:
-        rows = await connection.rpc("reactive_worker_rows", {"p_rows": ROWS_ASKED})
+        rows = await connection.rpc("reactive_worker_rows", {"p_rows": ROWS_ASKED}, answers=list)
         seen["rows"] = len(rows)
     except ReactiveWorkerError:
         seen["rows"] = None  # an older schema or another role: unknown
@@ -234,6 +234,6 @@ async def _read_tables(connection: Connection, seen: dict[str, Any]) -> None:
             tables[table] = str(error)
     seen["tables"] = tables
     try:
-        seen["workers"] = await connection.rpc("list_workers", {})
+        seen["workers"] = await connection.rpc("list_workers", {}, answers=list)
     except ReactiveWorkerError:
         seen["workers"] = None  # not for this role

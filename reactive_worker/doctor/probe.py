@@ -169,7 +169,7 @@ async def _send(connection: Connection, worker_id: str, agent_type: str, *, as_s
     try:
         if as_service:
             row = {"agent_type": agent_type, "prompt": "Is Realtime listening?", "max_failures": 1}
-            await connection.rpc("submit_todos", {"p_rows": [row]})
+            await connection.rpc("submit_todos", {"p_rows": [row]}, answers=list)
         await connection.rpc("touch_probe", {"p_worker_id": worker_id})
     except ReactiveWorkerError as error:
         return str(error)

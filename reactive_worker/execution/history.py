@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 
 from reactive_worker.backoff import Backoff
-from reactive_worker.errors import UnreachableError
+from reactive_worker.errors import SupabaseError
 from reactive_worker.execution.conversation import Conversation, read_log
 from reactive_worker.execution.sanitise import describe
 from reactive_worker.models import Todo, TodoEvent
@@ -28,14 +28,15 @@ def has_history(todo: Todo) -> bool:
 async def history_of(todo: Todo, load_events: LoadEvents) -> Conversation:
     """Load and read a task's log; waits while the database cannot be reached.
 
-    The row is ours for as long as the lease holds, so an outage is no failure of the task. Raises whatever
-    else `load_events` raises.
+    The row is ours for as long as the lease holds, so an outage is no failure of the task, and neither is a
+    refusal that has nothing to do with it (a key that is being rotated, a schema that is being reloaded).
+    Raises whatever else `load_events` raises.
     """
     tries = 0
     while True:
         try:
             return read_log(todo, await load_events(todo.id), for_run=True)
-        except UnreachableError as error:
+        except SupabaseError as error:
             if tries == 0:
                 _logger.warning(
                     "task %s waits for its history: %s",

@@ -19,6 +19,8 @@ from reactive_worker.columns import FlawedRow
 
 #: Levels that are taken apart: an object of lists of rows of columns, as `claim_todos` answers.
 _LEVELS = 3
+#: The status of an answer that has nothing to say, and says so.
+_NO_CONTENT = 204
 _JSON = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SCALAR = re.compile(r"[^,\]}\s]+")
@@ -62,6 +64,17 @@ class KeptAnswer:
     def came(self) -> bool:
         """True when there was an answer at all."""
         return self._response is not None
+
+    @property
+    def status(self) -> str | None:
+        """The HTTP status, None when there was no answer."""
+        return None if self._response is None else str(self._response.status_code)
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there was an answer that says nothing, though its status promises more."""
+        answer = self._response
+        return answer is not None and answer.status_code != _NO_CONTENT and not answer.content
 
     def read(self) -> Any:
         """The answer, with `FlawedRow` for each object of which a part cannot be read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -15,9 +15,9 @@ from supabase import AsyncClient, AsyncClientOptions, AuthError, Client
 from reactive_worker.access.credentials import Credentials
 from reactive_worker.access.project import check_url
 from reactive_worker.access.redaction import redact
-from reactive_worker.errors import EventLoopError, TokenExpiredError, UnreachableError
+from reactive_worker.errors import DataRefusedError, EventLoopError, TokenExpiredError
 from reactive_worker.store._answers import KeptAnswer
-from reactive_worker.store.translate import translate
+from reactive_worker.store.translate import translate, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ class Connection:
             timeout=REQUEST_TIMEOUT,
             limits=httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=30),
             follow_redirects=True,
+            event_hooks={"request": [_StayAt(url)]},
         )
         credentials = Credentials.of(key)
         options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
@@ -86,15 +87,34 @@ class Connection:
         """The project URL without a trailing slash."""
         return str(self._client.supabase_url).rstrip("/")
 
-    async def rpc(self, name: str, params: Mapping[str, Any]) -> Any:
+    async def rpc(
+        self, name: str, params: Mapping[str, Any], *, answers: type = dict, needs: Collection[str] = ()
+    ) -> Any:
         """Call the SQL function `name` and return its JSON result.
+
+        Parameters
+        ----------
+        name, params:
+            The function and its arguments.
+        answers:
+            What its JSON is: `dict`, `list`, `int` ...
+        needs:
+            Names that an object must have.
 
         Raises
         ------
+        UnreadableAnswerError
+            A good status, and anything else than that JSON: it does not come from the function.
         ReactiveWorkerError
-            A subclass that says what happened: see `store.translate`.
+            Another subclass that says what happened: see `store.translate`.
         """
-        return await self._execute(lambda: self._client.rpc(name, dict(params)), f"rpc {name}")
+        what = f"rpc {name}"
+        data = await self._execute(lambda: self._client.rpc(name, dict(params)), what)
+        # To Python true is a number.
+        fits = isinstance(data, answers) and not (isinstance(data, bool) and answers is int)
+        if not fits or any(key not in cast("Mapping[str, Any]", data) for key in needs):
+            raise unreadable(self.url, what)
+        return data
 
     async def select(
         self,
@@ -123,7 +143,11 @@ class Connection:
                 query = query.offset(offset)
             return query
 
-        return cast("list[dict[str, Any]]", await self._execute(build, f"select from {table}"))
+        what = f"select from {table}"
+        data = await self._execute(build, what)
+        if not isinstance(data, list) or not all(isinstance(row, dict) for row in cast("list[Any]", data)):
+            raise unreadable(self.url, what)
+        return cast("list[dict[str, Any]]", data)
 
     async def storage(self, call: Callable[[Any], Any]) -> Any:
         """Ask the storage server; `call` gets the client's `storage`. Raises what storage3 raises."""
@@ -179,13 +203,19 @@ class Connection:
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._threads, query.execute)
         except (APIError, httpx.HTTPError, OSError) as error:
+            if isinstance(error, APIError) and not error.code and kept is not None:
+                # The JSON of a gateway, without a code of PostgREST's.
+                error.code = kept.status
             told = translate(error, what=what, url=self.url, credentials=self.credentials)
             # A cause that quotes a key (an illegal header, an odd URL) stays behind.
             raise told from (error if redact(str(error)) == str(error) else None)
-        except (RecursionError, ValueError):
-            # A thousand levels, or a number of 4,300 digits: json gives up, and postgrest with it.
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
             if kept is None or not kept.came:
-                raise
+                raise DataRefusedError(
+                    f"{what} cannot be sent: what it is given is no JSON ({type(error).__name__}: "
+                    f"{redact(str(error))})"
+                ) from error
+            # A thousand levels, or a number of 4,300 digits: json gives up, and postgrest with it.
             return self._reread(kept, what)
         except RuntimeError as error:
             # What asyncio and anyio say when a client comes from a loop that has ended, or lives in a thread.
@@ -195,7 +225,7 @@ class Connection:
                 f"this supabase client was used in another event loop before ({what}: {error}): make one in "
                 "each loop, pass the synchronous client, or use TaskClient.from_settings()"
             ) from error
-        if isinstance(answer.data, str):
+        if isinstance(answer.data, str) or kept.is_empty:
             # What json refuses for the sake of one value comes back as text: read what can be read of it.
             return self._reread(kept, what)
         return answer.data
@@ -204,10 +234,7 @@ class Connection:
         try:
             return kept.read()
         except ValueError as error:
-            raise UnreachableError(
-                f"{self.url} answered {what} with something that is no JSON ({error}): "
-                "is it the project's own server that answers there?"
-            ) from None
+            raise unreadable(self.url, what) from error
 
     async def _refresh(self) -> bool:
         """Let a user's client renew its session; True when it has another token now."""
@@ -223,3 +250,24 @@ class Connection:
         except (AuthError, httpx.HTTPError, OSError) as error:
             logger.warning("the session has expired and cannot be renewed: %s", redact(str(error)))
         return self._token_of_client() != before
+
+
+class _StayAt:
+    """Refuses to be redirected to another origin: it would be given the keys, and what is stored."""
+
+    def __init__(self, url: str) -> None:
+        self._origin = _origin(httpx.URL(url))
+
+    async def __call__(self, request: httpx.Request) -> None:
+        origin = _origin(request.url)
+        upgraded = ("https", self._origin[1], 443)
+        if origin != self._origin and not (self._origin[0] == "http" and origin == upgraded):
+            raise httpx.RequestError(
+                f"it redirects to {origin[0]}://{origin[1]}:{origin[2]}, which is not given the keys of this "
+                "project: set SUPABASE_URL to where the project is",
+                request=request,
+            )
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)

@@ -11,14 +11,14 @@ from storage3.utils import StorageException
 
 from reactive_worker.errors import (
     ConfigurationError,
-    InvalidTaskError,
+    DataRefusedError,
     PermissionDeniedError,
     ReactiveWorkerError,
     SupabaseError,
     UnreachableError,
 )
 from reactive_worker.store.connection import Connection
-from reactive_worker.store.translate import is_passing
+from reactive_worker.store.translate import is_passing, unreadable
 
 
 class FileMissingError(SupabaseError):
@@ -93,6 +93,9 @@ class ObjectStore:
             raise UnreachableError(f"cannot reach {self._connection.url} ({what}): {reason}") from error
         except StorageException as error:
             raise SupabaseError(f"{what} failed: {error}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            # storage3 could not make sense of a good status.
+            raise unreadable(self._connection.url, what) from error
 
 
 def _translated(error: StorageApiError, what: str, url: str) -> ReactiveWorkerError:
@@ -102,7 +105,7 @@ def _translated(error: StorageApiError, what: str, url: str) -> ReactiveWorkerEr
     if status in ("401", "403"):
         return PermissionDeniedError(f"{text}. A worker needs the service role key for it", code=status)
     if status in ("413", "415"):
-        return InvalidTaskError(text)
+        return DataRefusedError(text, code=status)
     if is_passing(status):
         return UnreachableError(text, code=status)
     return SupabaseError(text, code=status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from reactive_worker.errors import InvalidTaskError, SchemaMissingError, TaskNotFoundError
@@ -17,6 +17,7 @@ from reactive_worker.models import (
     parse_time,
 )
 from reactive_worker.store.connection import Connection, Filter
+from reactive_worker.store.translate import unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,43 @@ class TailPage:
     restarted: bool = False
 
 
+#: One run of a task: its id and attempt. An id alone says nothing about a run.
+Run = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of the runs in a write; of those that are not named everything was written."""
+
+    #: Another worker's now.
+    lost: frozenset[Run] = frozenset()
+    #: Held by somebody's transaction: nothing was written, the same may pass later.
+    busy: frozenset[Run] = frozenset()
+    #: Refused for a reason that lies in what was sent, with that reason.
+    refused: Mapping[Run, str] = field(default_factory=dict[Run, str])
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any], sent: Mapping[str, int]) -> Written:
+        """Read an answer; `sent` is the attempt each id was sent with, one for each."""
+        return cls(
+            lost=frozenset(_run(row, sent) for row in answer.get("lost") or ()),
+            busy=frozenset(_run(row, sent) for row in answer.get("busy") or ()),
+            refused={
+                _run(row, sent): str(row.get("reason") or "the database gives no reason")
+                for row in answer.get("refused") or ()
+            },
+        )
+
+
+def _run(row: Any, sent: Mapping[str, int]) -> Run:
+    if isinstance(row, Mapping):
+        named = cast("Mapping[str, Any]", row)
+        id = str(named.get("id") or named.get("todolist_id"))
+        attempt = named.get("attempt")
+        return (id, sent[id] if attempt is None else int(attempt))
+    return (str(row), sent[str(row)])
+
+
 class TodoStore:
     """The tables and functions of `supabase/migrations`, typed.
 
@@ -80,7 +118,7 @@ class TodoStore:
 
     async def submit(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
         """Insert many tasks; returns ``(id, created)`` in input order."""
-        answer = await self.connection.rpc("submit_todos", {"p_rows": list(rows)})
+        answer = await self.connection.rpc("submit_todos", {"p_rows": list(rows)}, answers=list)
         return [(str(row["id"]), bool(row["created"])) for row in answer]
 
     async def get(self, id: str) -> Todo:
@@ -225,7 +263,7 @@ class TodoStore:
 
     async def workers(self) -> list[dict[str, Any]]:
         """Every registered worker, alive or not."""
-        return cast("list[dict[str, Any]]", await self.connection.rpc("list_workers", {}))
+        return cast("list[dict[str, Any]]", await self.connection.rpc("list_workers", {}, answers=list))
 
     async def set_worker_state(self, worker_id: str, state: str) -> dict[str, Any]:
         """Ask a worker to be ``running``, ``paused`` or ``draining``; it hears at once."""
@@ -234,7 +272,7 @@ class TodoStore:
 
     async def schema_version(self) -> int:
         """Version of the migrations applied; raises SchemaMissingError when there are none."""
-        return int(await self.connection.rpc("reactive_worker_schema_version", {}))
+        return int(await self.connection.rpc("reactive_worker_schema_version", {}, answers=int))
 
     # -- what workers do -------------------------------------------------------------------------------------
 
@@ -308,24 +346,24 @@ class TodoStore:
             attempts=answer.get("attempts") or {},
         )
 
-    async def append(self, worker_id: str, events: Sequence[TodoEvent]) -> frozenset[str]:
-        """Store events of running tasks; returns the ids of tasks that are no longer this worker's."""
-        answer = await self.connection.rpc(
-            "append_events", {"p_worker_id": worker_id, "p_events": [event_row(event) for event in events]}
-        )
-        return frozenset(str(id) for id in answer["lost"])
+    async def append(self, worker_id: str, events: Sequence[TodoEvent]) -> Written:
+        """Store events of running tasks, of one attempt of each."""
+        arguments = {"p_worker_id": worker_id, "p_events": [event_row(event) for event in events]}
+        answer = await self.connection.rpc("append_events", arguments, needs=("lost",))
+        return Written.of(answer, {event.todolist_id: event.attempt for event in events})
 
-    async def finish(
-        self, worker_id: str, results: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[str, str, str | None]]:
-        """End runs; returns ``(id, finished | repeated | lost, agent_status)`` in input order."""
-        answer = await self.connection.rpc(
-            "finish_todos", {"p_worker_id": worker_id, "p_results": list(results)}
-        )
-        return [
-            (str(row["todolist_id"]), str(row["result"]), row.get("agent_status"))
-            for row in answer["results"]
-        ]
+    async def finish(self, worker_id: str, results: Sequence[Mapping[str, Any]]) -> Written:
+        """End runs, one of each task; safe to repeat: one that has ended already counts as written."""
+        arguments = {"p_worker_id": worker_id, "p_results": list(results)}
+        answer = await self.connection.rpc("finish_todos", arguments, needs=("results",))
+        said: dict[str, list[Any]] = {"lost": [], "busy": [], "refused": []}
+        for row in answer["results"]:
+            if not isinstance(row, Mapping):
+                raise unreadable(self.connection.url, "rpc finish_todos")
+            result = cast("Mapping[str, Any]", row)
+            said.setdefault(str(result.get("result")), []).append(result)
+        sent = {str(result["todolist_id"]): int(result["attempt"]) for result in results}
+        return Written.of(said, sent)
 
     async def release(self, worker_id: str, runs: Iterable[tuple[str, int]]) -> None:
         """Hand rows back unharmed: pending again, no failure counted."""

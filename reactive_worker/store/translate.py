@@ -9,6 +9,8 @@ from reactive_worker.access.credentials import Credentials
 from reactive_worker.access.redaction import redact
 from reactive_worker.access.tokens import WORKER_ROLE
 from reactive_worker.errors import (
+    DataRefusedError,
+    EventRefusedError,
     InvalidKeyError,
     InvalidTaskError,
     PermissionDeniedError,
@@ -19,6 +21,7 @@ from reactive_worker.errors import (
     TaskNotFoundError,
     TokenExpiredError,
     UnreachableError,
+    UnreadableAnswerError,
     WorkerExpiredError,
 )
 
@@ -28,6 +31,13 @@ _BAD_KEY = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
 #: SQLSTATE classes and PostgREST codes that pass by themselves: connection, resources, shutdown, rollback.
 _PASSING_CLASSES = ("08", "53", "57", "40", "58", "XX")
 _PASSING = frozenset({"PGRST000", "PGRST001", "PGRST002", "PGRST003", "25006", "55P03"})
+#: Classes and codes that are about the data itself: values, constraints, limits (too deep, too large,
+#: or too many in one batch: alone it may pass). P0001 is what `raise exception` says in a trigger of the
+#: project's own: a verdict about a row, and not weather.
+_ABOUT_DATA_CLASSES = ("22", "23", "54")
+_ABOUT_DATA = frozenset({"413", "P0001"})
+#: Characters shown of what a proxy answers with.
+_PAGE = 300
 
 
 def translate(
@@ -91,11 +101,16 @@ def _api_error(error: APIError, what: str, url: str, credentials: Credentials | 
             "nothing here)",
             code=code,
         )
-    if code in ("22023", "23514", "22P02", "23502", "22001", "22003") or code.startswith("PGRST1"):
+    if is_about_data(code):
+        return DataRefusedError(f"{what} was refused: {message}", code=code)
+    if code.startswith("PGRST1"):
         return InvalidTaskError(f"{what} was refused: {message}")
+    if len(code) == 3 and code.startswith("2"):
+        # postgrest could not make sense of a good status.
+        return unreadable(url, what)
     if is_passing(code):
         return UnreachableError(f"{url} cannot answer now ({what}: {message})", code=code)
-    details = f" ({redact(str(error.details))})" if error.details else ""
+    details = f" ({redact(str(error.details)[:_PAGE])})" if error.details else ""
     return SupabaseError(f"{what} failed at {url}: {message}{details} [{code or 'no code'}]", code=code)
 
 
@@ -115,6 +130,19 @@ def expired_text(url: str, message: str, credentials: Credentials | None) -> str
     return f"{url}: {which}: {cure}"
 
 
+def unreadable(url: str, what: str) -> UnreadableAnswerError:
+    """The error for an answer with a good status that is not what the call answers with."""
+    return UnreadableAnswerError(
+        f"{url} answered {what} with no JSON that Supabase would send (a page of a proxy, half an answer, "
+        "none): is it the project's own server that answers there?"
+    )
+
+
+def is_about_data(code: str) -> bool:
+    """True when an error with this SQLSTATE or HTTP status lies in what was sent."""
+    return code in _ABOUT_DATA or (len(code) == 5 and code.startswith(_ABOUT_DATA_CLASSES))
+
+
 def is_passing(code: str) -> bool:
     """True when an error with this SQLSTATE, PostgREST code or HTTP status is worth trying again."""
     if code in _PASSING or code in ("408", "425", "429"):
@@ -125,8 +153,12 @@ def is_passing(code: str) -> bool:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """True when the same call may succeed later: nothing of a run is given up for want of patience.
+    """True unless the error is about the data itself: all else passes, or is mended from outside.
 
-    An expired token is renewed from outside, in its file or by a restart that finds the spool.
+    A key that is rotated, a firewall, a schema that is being reloaded or a page of a proxy must not cost a
+    finished result: whoever has one tries again for as long as the process lives, and spools it then. What is
+    none of our errors nor the network's comes from making the request: the next one would fail as well.
     """
-    return isinstance(error, UnreachableError | TokenExpiredError)
+    if isinstance(error, ReactiveWorkerError):
+        return not isinstance(error, DataRefusedError | EventRefusedError)
+    return isinstance(error, httpx.HTTPError | OSError)

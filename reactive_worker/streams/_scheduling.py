@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from reactivex import abc
-from reactivex.scheduler import TimeoutScheduler
+from reactivex.scheduler import TimeoutScheduler, VirtualTimeScheduler
 
 
 def choose_scheduler(
@@ -17,3 +20,19 @@ def choose_scheduler(
     ImmediateScheduler does): operators count on being called back later.
     """
     return given or subscribed or TimeoutScheduler.singleton()
+
+
+def ticks(clock: abc.SchedulerBase) -> Callable[[], float]:
+    """Seconds by a clock that only goes forward, to measure what has passed.
+
+    What a scheduler calls `now` is the wall clock: set forward by an hour it would end every wait at once,
+    and set back it would make every wait an hour longer. Virtual time is the exception: tests move it.
+
+    >>> from reactivex.scheduler import HistoricalScheduler
+    >>> now = ticks(HistoricalScheduler())
+    >>> now() == now()
+    True
+    """
+    if isinstance(clock, VirtualTimeScheduler):
+        return lambda: clock.now.timestamp()
+    return time.monotonic

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from reactive_worker.models import TodoEvent
+from reactive_worker.streams._items import Item
 
 #: The most UTF-8 bytes of text in a merged chunk: a row that size still passes through Realtime.
 MAX_TEXT_BYTES = 64 * 1024
@@ -53,31 +54,42 @@ def merge_chunks(events: Iterable[TodoEvent], max_bytes: int = MAX_TEXT_BYTES) -
     >>> merged.event_data["artifactUpdate"]["artifact"]["parts"]
     [{'text': 'Hello'}]
     """
-    return take_merged(deque(events), None, max_bytes)
+    merged = take_merged(deque(Item(event) for event in events), None, max_bytes=max_bytes)
+    return [item.event for item in merged]
 
 
 def take_merged(
-    queue: deque[TodoEvent], limit: int | None, max_bytes: int = MAX_TEXT_BYTES
-) -> list[TodoEvent]:
-    """Take events off the left of `queue`, merged, until there are `limit` and the next would be one more.
+    queue: deque[Item],
+    rows: int | None,
+    size: int | None = None,
+    *,
+    max_bytes: int = MAX_TEXT_BYTES,
+    merge: bool = True,
+) -> list[Item]:
+    """Take events off the left of `queue`, merged, until one more would be too many or too much.
 
-    It stops at the first event that does not fit, so what stays is in order behind what was taken.
+    It takes one at least, and stops at the first event that does not fit, so what stays is in order behind
+    what was taken. A merged event weighs what its pieces weighed.
     """
     groups: list[_Group] = []
     latest: dict[tuple[str, int], _Group] = {}
+    taken = 0
     while queue:
-        event = queue[0]
-        chunk = _Chunk.read(event)
+        event, weight = queue[0]
+        if groups and size is not None and taken + weight > size:
+            break
+        chunk = _Chunk.read(event) if merge else None
         before = latest.get((event.todolist_id, event.attempt))
         if before is None or not before.accepts(event, chunk, max_bytes):
-            if limit is not None and len(groups) >= limit:
+            if rows is not None and len(groups) >= rows:
                 break
             before = _Group()
             groups.append(before)
             latest[(event.todolist_id, event.attempt)] = before
-        before.add(event, chunk)
+        before.add(event, chunk, weight)
+        taken += weight
         queue.popleft()
-    return [group.merged() for group in groups]
+    return [Item(group.merged(), group.weight) for group in groups]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +139,7 @@ class _Group:
     events: list[TodoEvent] = field(default_factory=list[TodoEvent])
     chunks: list[_Chunk] = field(default_factory=list[_Chunk])
     size: int = 0
+    weight: int = 0
 
     @property
     def _message_is_text(self) -> bool:
@@ -146,8 +159,9 @@ class _Group:
             and event.message == (chunk.text if self._message_is_text else last.message)
         )
 
-    def add(self, event: TodoEvent, chunk: _Chunk | None) -> None:
+    def add(self, event: TodoEvent, chunk: _Chunk | None, weight: int) -> None:
         self.events.append(event)
+        self.weight += weight
         if chunk is not None:
             self.chunks.append(chunk)
             self.size += chunk.size

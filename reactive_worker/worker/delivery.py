@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from reactive_worker import streams
 from reactive_worker.artifacts.offload import Artifacts
-from reactive_worker.errors import ReactiveWorkerError, UnreachableError
+from reactive_worker.errors import DataRefusedError, ReactiveWorkerError, UnreachableError
 from reactive_worker.models import EventType, Outcome, TodoEvent
-from reactive_worker.store.store import TodoStore, event_row
+from reactive_worker.store.store import Run, TodoStore, Written, event_row
 from reactive_worker.worker.spool import Spool
 
 logger = logging.getLogger(__name__)
+
+# What surrounds the content of an event in a request, and each value in it: names, quotes, commas.
+_OVERHEAD, _PUNCTUATION = 400, 4
+
+#: `error.type` of a task whose own end was refused.
+UNSTORABLE = "UnstorableResult"
 
 #: Seconds until a retry when the outcome names no delay of its own.
 DEFAULT_RETRY = 1.0
@@ -72,6 +79,8 @@ class Delivery:
             earlier = Delivery(self._store, worker_id, artifacts=self._artifacts)
             try:
                 result = await earlier.store_batch(events)
+                for reason in (*result.busy.values(), *result.refused.values()):
+                    raise reason
             except UnreachableError:
                 raise
             except ReactiveWorkerError as error:
@@ -107,24 +116,34 @@ class Delivery:
         """
         if self._artifacts is not None:
             batch = await self._artifacts.offload(batch)
-        runs: dict[tuple[str, int], list[TodoEvent]] = {}
-        for event in batch:
-            runs.setdefault((event.todolist_id, event.attempt), []).append(event)
-        progress: list[TodoEvent] = []
-        ends: list[dict[str, Any]] = []
-        for events in runs.values():
-            outcome = events[-1].outcome
-            if outcome is None:
-                progress.extend(events)
-            else:
-                ends.append(finish_row(events, outcome))
-        lost: set[str] = set()
-        if progress:
-            lost |= await self._store.append(self._worker_id, progress)
-        if ends:
-            answer = await self._store.finish(self._worker_id, ends)
-            lost |= {id for id, result, _ in answer if result == "lost"}
-        return streams.BatchResult(lost=frozenset(lost))
+        lost: set[Run] = set()
+        busy: set[Run] = set()
+        refused: dict[Run, str] = {}
+        for runs in _rounds(batch):
+            progress: list[TodoEvent] = []
+            ends: list[dict[str, Any]] = []
+            for events in runs:
+                outcome = events[-1].outcome
+                if outcome is None:
+                    progress.extend(events)
+                else:
+                    ends.append(finish_row(events, outcome))
+            written: list[Written] = []
+            if progress:
+                written.append(await self._store.append(self._worker_id, progress))
+            if ends:
+                written.append(await self._store.finish(self._worker_id, ends))
+            for each in written:
+                lost |= each.lost
+                busy |= each.busy
+                refused.update(each.refused)
+        return streams.BatchResult(
+            lost=frozenset(lost),
+            busy={
+                run: UnreachableError(f"task {run[0]} is locked by somebody's transaction") for run in busy
+            },
+            refused={run: DataRefusedError(reason) for run, reason in refused.items()},
+        )
 
     async def refuse(self, row: Mapping[str, Any], error: BaseException) -> None:
         """Fail a claimed row that cannot be read, so that it does not come back for ever."""
@@ -141,7 +160,15 @@ class Delivery:
                 task_state="TASK_STATE_FAILED",
             ),
         )
-        await self.store_batch([event])
+        result = await self.store_batch([event])
+        for reason in (*result.busy.values(), *result.refused.values()):
+            raise reason
+
+    @staticmethod
+    def is_unstorable(event: TodoEvent) -> bool:
+        """True for what `unstorable` gives: an end that stands for one that was refused."""
+        error = None if event.outcome is None else event.outcome.error
+        return error is not None and error.get("type") == UNSTORABLE
 
     @staticmethod
     def unstorable(event: TodoEvent, error: BaseException) -> TodoEvent:
@@ -157,10 +184,48 @@ class Delivery:
             task_state="TASK_STATE_FAILED",
             outcome=Outcome(
                 "failed",
-                error={"type": "UnstorableResult", "message": message},
+                error={"type": UNSTORABLE, "message": message},
                 task_state="TASK_STATE_FAILED",
             ),
         )
+
+
+def _rounds(batch: Sequence[TodoEvent]) -> list[list[list[TodoEvent]]]:
+    """The events of each run, in calls that hold one attempt of a task each.
+
+    The database answers by task: asked about two attempts at once, it could not say which of them is lost.
+    """
+    runs: dict[Run, list[TodoEvent]] = {}
+    for event in batch:
+        runs.setdefault((event.todolist_id, event.attempt), []).append(event)
+    rounds: list[list[list[TodoEvent]]] = []
+    seen: Counter[str] = Counter()
+    for (id, _), events in runs.items():
+        if seen[id] == len(rounds):
+            rounds.append([])
+        rounds[seen[id]].append(events)
+        seen[id] += 1
+    return rounds
+
+
+def event_size(event: TodoEvent) -> int:
+    """About how many bytes an event is in a request, and in memory; never raises, however deep it is."""
+    total = _OVERHEAD + len(event.message or "")
+    left: list[Any] = [event.event_data]
+    if event.outcome is not None:
+        left += (event.outcome.output, event.outcome.error)
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            total += len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+        elif isinstance(value, Mapping):
+            for key, item in cast("Mapping[str, Any]", value).items():
+                total += len(key)
+                left.append(item)
+        elif isinstance(value, list | tuple):
+            left.extend(cast("Sequence[Any]", value))
+        total += _PUNCTUATION
+    return total
 
 
 def failed_update(task_id: str, context_id: object, message: str) -> dict[str, Any]:

@@ -52,12 +52,16 @@ class Held:
         # list() of a dict view is one bytecode under the GIL: safe from the lease thread.
         return [(holding.todo.id, holding.todo.attempt) for holding in list(self._held.values())]
 
-    def lose(self, ids: Iterable[str]) -> list[Todo]:
-        """Let go of those `ids` whose executor has not ended; returns their rows, whose runs must be stopped.
+    def lose(self, runs: Iterable[tuple[str, int]]) -> list[Todo]:
+        """Let go of those runs, as (id, attempt), whose executor has not ended; returns their rows.
 
         An ended run's outcome is on its way to the database, which itself says whether it was still ours.
         """
-        lost = [held.todo for id in ids if (held := self._held.get(id)) is not None and not held.ended]
+        lost = [
+            held.todo
+            for id, attempt in runs
+            if (held := self.get(id, attempt)) is not None and not held.ended
+        ]
         for todo in lost:
             del self._held[todo.id]
         return lost

@@ -24,6 +24,7 @@ from reactivex.subject import BehaviorSubject, Subject
 from reactive_worker import streams
 from reactive_worker.errors import InvalidTaskError
 from reactive_worker.models import Candidate, ClaimResult, Demand, SweepResult, Todo, TodoEvent
+from reactive_worker.worker.delivery import event_size
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Pipeline:
         order: streams.Order | None = None,
         on_swept: Callable[[SweepResult], None] = lambda result: None,
         on_stored: Callable[[streams.StoredBatch], None] = lambda batch: None,
-        on_lost: Callable[[Collection[str]], None] = lambda ids: None,
+        on_lost: Callable[[Collection[tuple[str, int]]], None] = lambda runs: None,
         on_unstorable: Callable[[TodoEvent, Exception], TodoEvent | None] = lambda event, error: None,
         on_pressure: Callable[[bool], None] = lambda full: None,
         on_error: Callable[[str, BaseException], None] | None = None,
@@ -302,7 +303,7 @@ class Pipeline:
         first_seq: Callable[[TodoEvent], int],
         is_retryable: Callable[[BaseException], bool],
         on_stored: Callable[[streams.StoredBatch], None],
-        on_lost: Callable[[Collection[str]], None],
+        on_lost: Callable[[Collection[tuple[str, int]]], None],
         on_unstorable: Callable[[TodoEvent, Exception], TodoEvent | None],
         on_pressure: Callable[[bool], None],
     ) -> None:
@@ -315,6 +316,7 @@ class Pipeline:
                 on_error=on_unstorable,
                 on_pressure=on_pressure,
                 on_retry=self._not_stored,
+                size=event_size,
             )
         )
         self._rest.add(

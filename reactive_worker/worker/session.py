@@ -352,14 +352,15 @@ class Session:
                     self.pipeline.kicks.on_next(None)
         self._shutdown.look()
 
-    def _lost(self, ids: Collection[str]) -> None:
-        self._stop_lost(ids)
-        for id in ids:
-            self.held.drop(id)
+    def _lost(self, runs: Collection[tuple[str, int]]) -> None:
+        # By id and attempt: what a late batch of attempt 1 says is not about attempt 2, which is well.
+        self._stop_lost(runs)
+        for id, attempt in runs:
+            self.held.drop(id, attempt)
         self._shutdown.look()
 
-    def _stop_lost(self, ids: Collection[str]) -> None:
-        for todo in self.held.lose(ids):
+    def _stop_lost(self, runs: Collection[tuple[str, int]]) -> None:
+        for todo in self.held.lose(runs):
             run = self._runner.find(todo.id, todo.attempt)
             if run is not None:
                 run.lose()
@@ -368,7 +369,17 @@ class Session:
     def _unstorable(self, event: TodoEvent, error: Exception) -> TodoEvent | None:
         logger.error("an event of task %s cannot be stored: %s", event.todolist_id, error)
         # Progress is dropped; an end is replaced, for a task without one would hang.
-        return None if event.outcome is None else Delivery.unstorable(event, error)
+        if event.outcome is None:
+            return None
+        if Delivery.is_unstorable(event):
+            # Not even that it failed: not ours any more. The database names it as a stray, and it goes back.
+            logger.error(
+                "task %s cannot be ended here (attempt %d): it goes back", event.todolist_id, event.attempt
+            )
+            self.held.drop(event.todolist_id, event.attempt)
+            self._shutdown.look()
+            return None
+        return Delivery.unstorable(event, error)
 
     def _pressure(self, full: bool) -> None:
         if full:
@@ -394,7 +405,7 @@ class Session:
         held = [self.held.get(id) for id in answer.steer]
         self._steering.fetch([(each.todo.id, each.todo.attempt) for each in held if each is not None])
         # Ended runs are left alone: their end was stored after the heartbeat was sampled.
-        self._stop_lost(answer.lost)
+        self._stop_lost([(id, each.todo.attempt) for id in answer.lost if (each := self.held.get(id))])
         self._shutdown.look()
         # A claim under way may be about to tell us of them; what went to the spool is not ours to give away.
         if not self._claims and not self._delivery.has_given_up:
@@ -405,9 +416,9 @@ class Session:
     def _register_again(self, why: str) -> None:
         if self._registering is not None and not self._registering.done():
             return
-        ids = [id for id, _ in self.held.in_flight()]
-        logger.warning("%s: %d task(s) went to other workers; registering again", why, len(ids))
-        self._lost(ids)
+        runs = self.held.in_flight()
+        logger.warning("%s: %d task(s) went to other workers; registering again", why, len(runs))
+        self._lost(runs)
         self._registering = asyncio.create_task(self._register_until_known())
 
     async def _register_until_known(self) -> None:

@@ -11,10 +11,11 @@ from storage3.exceptions import StorageApiError
 
 from reactive_worker.errors import (
     ConfigurationError,
-    InvalidTaskError,
+    DataRefusedError,
     PermissionDeniedError,
     SupabaseError,
     UnreachableError,
+    UnreadableAnswerError,
 )
 from reactive_worker.store.objects import FileMissingError, ObjectStore
 from reactive_worker.store.translate import is_retryable
@@ -46,18 +47,23 @@ def api(status: int, code: str = "x") -> StorageApiError:
 @pytest.mark.parametrize(
     ("error", "kind", "retried"),
     [
-        (api(404), FileMissingError, False),
-        (api(403), PermissionDeniedError, False),
-        (api(413), InvalidTaskError, False),
+        # Rights may be given, a bucket may be made; what is too large stays so.
+        (api(404), FileMissingError, True),
+        (api(401), PermissionDeniedError, True),
+        (api(403), PermissionDeniedError, True),
+        (api(413), DataRefusedError, False),
+        (api(415), DataRefusedError, False),
+        (ValueError("no JSON"), UnreadableAnswerError, True),
+        (KeyError("signedURL"), UnreadableAnswerError, True),
         (api(429), UnreachableError, True),
         (api(503), UnreachableError, True),
-        (api(400), SupabaseError, False),
+        (api(400), SupabaseError, True),
         (httpx.ConnectError("refused"), UnreachableError, True),
         (httpx.ReadTimeout("slow"), UnreachableError, True),
     ],
 )
 async def test_errors(error: Exception, kind: type[Exception], retried: bool) -> None:
-    with pytest.raises(kind, match=r"files/a/b|cannot reach") as raised:
+    with pytest.raises(kind, match=r"files/a/b|cannot reach|no JSON") as raised:
         await store(error).get("files", "a/b")
     assert is_retryable(raised.value) is retried
 

@@ -12,7 +12,14 @@ from a2a.server.events import EventQueue
 from a2a.types import TaskState
 from a2a.utils.errors import InvalidParamsError
 
-from reactive_worker.errors import PermanentFailure, RetryLater
+from reactive_worker.errors import (
+    InvalidKeyError,
+    PermanentFailure,
+    PermissionDeniedError,
+    RetryLater,
+    SchemaMissingError,
+    UnreachableError,
+)
 from reactive_worker.execution import Runner
 from tests.unit.execution.fakes import (
     Ran,
@@ -232,19 +239,20 @@ async def test_failed_by_the_executor_carries_its_words_redacted() -> None:
 # -- history -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "refusal", [UnreachableError, PermissionDeniedError, SchemaMissingError, InvalidKeyError]
+)
 @virtual_time
-async def test_an_unreachable_database_delays_a_continued_task_and_fails_nothing(
-    caplog: pytest.LogCaptureFixture,
+async def test_a_database_that_refuses_for_a_while_delays_a_continued_task_and_fails_nothing(
+    refusal: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    from reactive_worker.errors import UnreachableError
-
     tries = 0
 
     async def load(todolist_id: str) -> list[Any]:
         nonlocal tries
         tries += 1
         if now() < 120:
-            raise UnreachableError
+            raise refusal
         return []
 
     ran = await run(publisher(), make_todo(attempt=2, seq=5), load_events=load)

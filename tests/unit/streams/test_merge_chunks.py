@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reactive_worker.models import Outcome, TodoEvent
 from reactive_worker.streams import merge_chunks
+from reactive_worker.streams._items import Item
 from reactive_worker.streams.merge_chunks import MAX_TEXT_BYTES, take_merged
 from reactive_worker.testing.marbles import event, text_chunk
 
@@ -135,12 +136,22 @@ def test_a_chunk_above_the_bound_stands_alone() -> None:
 
 def test_no_more_are_taken_than_asked_for_and_the_rest_stays_in_order() -> None:
     waiting = deque(
-        [text_chunk("t", "a"), event("u"), text_chunk("t", "b"), event("v"), text_chunk("t", "c")]
-    )
+        Item(said, 10)
+        for said in (
+            text_chunk("t", "a"), event("u"), text_chunk("t", "b"), event("v"), text_chunk("t", "c")
+        )
+    )  # fmt: skip
     taken = take_merged(waiting, 2)
-    assert [said.todolist_id for said in taken] == ["t", "u"]
-    assert text_of(taken[0]) == "ab"
-    assert [said.todolist_id for said in waiting] == ["v", "t"]
+    assert [(each.event.todolist_id, each.size) for each in taken] == [("t", 20), ("u", 10)]
+    assert text_of(taken[0].event) == "ab"
+    assert [each.event.todolist_id for each in waiting] == ["v", "t"]
+
+
+def test_no_more_bytes_are_taken_than_asked_for_but_one_event_always_is() -> None:
+    waiting = deque(Item(event(name), size) for name, size in (("a", 30), ("b", 5), ("c", 6), ("d", 1)))
+    assert [each.event.todolist_id for each in take_merged(waiting, 10, 10)] == ["a"]
+    assert [each.event.todolist_id for each in take_merged(waiting, 10, 10)] == ["b"]
+    assert [each.event.todolist_id for each in take_merged(waiting, 10, 10)] == ["c", "d"]
 
 
 _pieces = st.builds(

@@ -35,10 +35,11 @@ class Rig:
         self.time = VirtualTime(step=0.01)
         self.said: Subject[TodoEvent] = Subject()
         self.batches: list[tuple[float, list[tuple[str, int | None]]]] = []
-        self.lost: list[str] = []
+        self.lost: list[tuple[str, int]] = []
         self.errors: list[tuple[TodoEvent, Exception]] = []
         self.retries: list[tuple[int, float]] = []
         self.pressure: list[bool] = []
+        self.run_pressure: list[tuple[str, bool]] = []
         self.replacement: Callable[[TodoEvent], TodoEvent | None] = lambda said: None
         self._answer = answer or (lambda events: self.takes(0.005))
         operator = sink(
@@ -51,6 +52,7 @@ class Rig:
                     "on_error": self._error,
                     "on_retry": lambda error, tries, delay: self.retries.append((tries, delay)),
                     "on_pressure": self.pressure.append,
+                    "on_run_pressure": lambda run, full: self.run_pressure.append((run[0], full)),
                     "backoff": Backoff(0.1, 0.4, jitter=0.0),
                 }
                 | options
@@ -66,8 +68,8 @@ class Rig:
         self.batches.append((self.time.seconds, [(said.todolist_id, said.seq) for said in events]))
         return self._answer(events)
 
-    def _lost(self, ids: Collection[str]) -> None:
-        self.lost.extend(ids)
+    def _lost(self, runs: Collection[tuple[str, int]]) -> None:
+        self.lost.extend(runs)
 
     def _error(self, said: TodoEvent, error: Exception) -> TodoEvent | None:
         self.errors.append((said, error))
@@ -80,6 +82,16 @@ class Rig:
     @property
     def stored(self) -> list[tuple[str, int | None]]:
         return [(said.todolist_id, said.seq) for batch in self.result.values for said in batch.events]
+
+    def stored_of(self, task: str) -> list[tuple[int | None, str | None]]:
+        """Numbers and messages of one task's events, in the order they were stored in."""
+        events = [said for batch in self.result.values for said in batch.events]
+        return [(said.seq, said.message) for said in events if said.todolist_id == task]
+
+
+def said_by(task: str, attempt: int, events: list[TodoEvent]) -> bool:
+    """Whether one of these is of this run."""
+    return any((said.todolist_id, said.attempt) == (task, attempt) for said in events)
 
 
 def end_of(task: str, **columns: Any) -> TodoEvent:
@@ -199,11 +211,12 @@ def refuse(*bad: str) -> Answer:
 
 def test_the_offending_event_is_found_and_leaves_no_gap() -> None:
     rig = Rig(refuse("bad"))
-    rig.say(*(event("ab"[n % 2], message="bad" if n == 4 else None) for n in range(8)))
+    rig.say(*(event("ab"[n % 2], message="bad" if n == 4 else str(n)) for n in range(8)))
     rig.time.advance(1)
     assert [said.message for said, _ in rig.errors] == ["bad"]
     assert isinstance(rig.errors[0][1], RefusedForGood)
-    assert rig.stored == [("a", 2), ("b", 2), ("a", 3), ("b", 3), ("b", 4), ("a", 4), ("b", 5)]
+    assert rig.stored_of("a") == [(2, "0"), (3, "2"), (4, "6")]
+    assert rig.stored_of("b") == [(2, "1"), (3, "3"), (4, "5"), (5, "7")]
     rig.say(event("a"))
     rig.time.advance(1)
     assert rig.stored[-1] == ("a", 5)
@@ -214,11 +227,8 @@ def test_an_outcome_that_cannot_be_stored_is_replaced() -> None:
     rig.replacement = lambda said: event(said.todolist_id, message="instead", outcome=Outcome("failed"))
     rig.say(event("a"), end_of("a", message="bad"), event("b"))
     rig.time.advance(1)
-    assert [(s.todolist_id, s.seq, s.message) for batch in rig.result.values for s in batch.events] == [
-        ("a", 2, None),
-        ("a", 3, "instead"),
-        ("b", 2, None),
-    ]
+    assert rig.stored_of("a") == [(2, None), (3, "instead")]
+    assert rig.stored_of("b") == [(2, None)]
 
 
 def test_a_replacement_that_is_refused_too_is_left_out() -> None:
@@ -256,13 +266,13 @@ def test_events_of_a_run_nobody_knows_are_told_and_left_out() -> None:
 
 
 def test_lost_runs_are_told_and_say_no_more() -> None:
-    rig = Rig(lambda events: rig.takes(0.005, BatchResult(["a"] if events[0].todolist_id == "a" else [])))
+    rig = Rig(lambda events: rig.takes(0.005, BatchResult([("a", 1)] if said_by("a", 1, events) else [])))
     rig.say(event("a"), event("b"))
     rig.time.advance(0.022)
     rig.say(event("a"), event("b"), event("a", attempt=2))
     rig.time.advance(1)
-    assert rig.lost == ["a"]
-    assert [batch.lost for batch in rig.result.values] == [("a",), ()]
+    assert rig.lost == [("a", 1)]
+    assert [batch.lost for batch in rig.result.values] == [(("a", 1),), ()]
     assert [batch for _, batch in rig.batches] == [[("a", 2), ("b", 2)], [("b", 3), ("a", 2)]]
 
 
@@ -376,6 +386,8 @@ def test_numbers_have_no_gap_whatever_is_refused(
         ({"max_batch": 0}, "max_batch must be at least 1, not 0"),
         ({"max_delay": -1}, "max_delay must be at least 0 seconds, not -1"),
         ({"capacity": 0}, "capacity must be at least 1, not 0"),
+        ({"max_bytes": 0}, "max_bytes must be at least 1, not 0"),
+        ({"capacity_bytes": -1}, "capacity_bytes must be at least 1, not -1"),
     ],
 )
 def test_arguments_are_checked(options: dict[str, Any], complaint: str) -> None:

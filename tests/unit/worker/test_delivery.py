@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reactive_worker.errors import ConfigurationError, SupabaseError, UnreachableError
+from reactive_worker.errors import ConfigurationError, DataRefusedError, SupabaseError, UnreachableError
 from reactive_worker.models import Outcome, TodoEvent
-from reactive_worker.worker.delivery import Delivery
+from reactive_worker.store.store import Written
+from reactive_worker.store.translate import is_retryable
+from reactive_worker.worker.delivery import Delivery, event_size
 from reactive_worker.worker.spool import Spool
 
-A, B = str(uuid.uuid4()), str(uuid.uuid4())
+A, B = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 
 
 def said(id: str, seq: int, outcome: Outcome | None = None) -> TodoEvent:
@@ -30,17 +33,17 @@ class Store:
         self.error: Exception | None = None
         self.hang = asyncio.Event()
         self.hang.set()
-        self.lost: frozenset[str] = frozenset()
+        self.written = Written()
 
-    async def append(self, worker_id: str, events: Any) -> frozenset[str]:
+    async def append(self, worker_id: str, events: Any) -> Written:
         await self._answer()
         self.calls.append(("append", [(event.todolist_id, event.seq) for event in events]))
-        return self.lost
+        return self.written
 
-    async def finish(self, worker_id: str, results: Any) -> list[tuple[str, str, str | None]]:
+    async def finish(self, worker_id: str, results: Any) -> Written:
         await self._answer()
         self.calls.append(("finish", [(row["todolist_id"], len(row["events"])) for row in results]))
-        return [(row["todolist_id"], "finished", row["kind"]) for row in results]
+        return self.written
 
     async def _answer(self) -> None:
         await self.hang.wait()
@@ -59,9 +62,68 @@ async def test_an_end_takes_all_events_of_its_task_in_the_batch_with_it() -> Non
 
 async def test_lost_tasks_are_told() -> None:
     store = Store()
-    store.lost = frozenset({A})
+    store.written = Written(lost=frozenset({(A, 1)}))
     result = await Delivery(store, "w").store_batch([said(A, 2)])  # type: ignore[arg-type]
-    assert result.lost == {A}
+    assert result.lost == {(A, 1)}
+
+
+async def test_what_is_busy_or_refused_is_told_with_its_reason() -> None:
+    store = Store()
+    store.written = Written(busy=frozenset({(A, 1)}), refused={(B, 1): "refused by the project"})
+    result = await Delivery(store, "w").store_batch([said(A, 2), said(B, 2)])  # type: ignore[arg-type]
+    assert isinstance(result.busy[A, 1], UnreachableError)
+    assert (type(result.refused[B, 1]), str(result.refused[B, 1])) == (
+        DataRefusedError,
+        "refused by the project",
+    )
+    assert is_retryable(result.busy[A, 1])
+    assert not is_retryable(result.refused[B, 1])
+
+
+async def test_two_attempts_of_a_task_are_never_in_one_call() -> None:
+    store = Store()
+    late = replace(said(A, 7), attempt=1)
+    healthy = [replace(said(A, seq), attempt=2) for seq in (3, 4)]
+    await Delivery(store, "w").store_batch([late, healthy[0], said(B, 2), healthy[1]])  # type: ignore[arg-type]
+    assert store.calls == [("append", [(A, 7), (B, 2)]), ("append", [(A, 3), (A, 4)])]
+
+    store.calls.clear()
+    ends = [replace(said(A, n, Outcome("completed")), attempt=n) for n in (1, 2, 3)]
+    await Delivery(store, "w").store_batch(ends)  # type: ignore[arg-type]
+    assert [call for call, _ in store.calls] == ["finish"] * 3
+
+
+@pytest.mark.parametrize(
+    ("row", "run"),
+    [(A, (A, 4)), ({"id": A}, (A, 4)), ({"id": A, "attempt": 2}, (A, 2)), ({"todolist_id": A}, (A, 4))],
+)
+def test_an_answer_names_runs_by_id_and_attempt(row: Any, run: tuple[str, int]) -> None:
+    assert Written.of({"lost": [row], "busy": [row]}, {A: 4}) == Written(
+        lost=frozenset({run}), busy=frozenset({run})
+    )
+
+
+def test_a_refusal_has_its_reason() -> None:
+    answer = {"refused": [{"id": A, "attempt": 1, "reason": "no"}, {"todolist_id": B, "attempt": 3}]}
+    written = Written.of(answer, {A: 1, B: 3})
+    assert written.refused == {(A, 1): "no", (B, 3): "the database gives no reason"}
+
+
+def test_sizes_are_about_what_is_sent_and_depth_is_no_matter() -> None:
+    small = said(A, 2)
+    text = replace(small, event_data={"text": "x" * 100_000})
+    accents = replace(small, event_data={"text": "é" * 100_000})
+    result = replace(small, outcome=Outcome("completed", output={"text": "x" * 50_000}))
+    assert event_size(small) < 1_000
+    assert event_size(text) - event_size(small) == pytest.approx(100_000, abs=100)
+    assert event_size(accents) - event_size(small) == pytest.approx(200_000, abs=100)
+    assert event_size(result) - event_size(small) == pytest.approx(50_000, abs=100)
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    assert event_size(replace(small, event_data={"deep": deep})) > 100_000
+    numbers = replace(small, event_data={"numbers": list(range(10_000))})
+    assert event_size(numbers) > 10_000
 
 
 async def test_what_hangs_goes_to_the_spool_once_given_up_and_is_delivered_at_the_next_start(
