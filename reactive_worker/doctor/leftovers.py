@@ -22,7 +22,7 @@ select reactive_worker_private.put_back(array(
   select t.id from public.todolist t
   where t.agent_status = 'in_progress'
     and not exists (select from public.workers w where w.id = t.worker_id)
-  order by t.id limit 1000 for update skip locked), true);"""
+  order by t.id limit 1000 for update skip locked), 'lost');"""
 
 
 def judge_leftovers(facts: Facts) -> list[Finding]:

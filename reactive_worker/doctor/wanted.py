@@ -160,8 +160,11 @@ def _table_grant(found: Wanted, rights: str, tables: str, roles: Sequence[str]) 
 
 def _types(head: str) -> str:
     """The types of a function's arguments, as PostgreSQL lists them."""
-    arguments = re.search(r"\((.*?)\)\s+returns\s", head, re.DOTALL)
+    # Defaults may hold commas.
+    head = re.sub(r"'[^']*'", "''", head)
+    arguments = re.search(r"\((.*?)\)\s+(?:returns|language)\s", head, re.DOTALL)
     words = (one.strip().partition(" default ")[0] for one in arguments[1].split(",")) if arguments else ()
+    words = (word for word in words if not word.startswith("out "))
     # Each is "name type"; "timestamptz" is what everybody calls it but the catalog.
     types = (word.split(maxsplit=1)[1] for word in words if word)
     return ", ".join({"timestamptz": "timestamp with time zone"}.get(one, one) for one in types)

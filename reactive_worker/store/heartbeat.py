@@ -186,14 +186,14 @@ class LeaseKeeper:
         self._tell(
             HeartbeatAnswer(
                 known=bool(data["known"]),
-                cancel=tuple(str(id) for id in data.get("cancel") or ()),
-                lost=tuple(str(id) for id in data.get("lost") or ()),
+                cancel=tuple(_id(run) for run in data.get("cancel") or ()),
+                lost=tuple(_id(run) for run in data.get("lost") or ()),
                 stray=tuple((str(row["id"]), int(row["attempt"])) for row in data.get("stray") or ()),
                 next_lease_end=_time(data.get("next_lease_end")),
                 now=_time(data.get("now")),
                 desired_state=str(data.get("desired_state") or "running"),
                 signal_at=_time(data.get("signal_at")),
-                steer=tuple(str(id) for id in data.get("steer") or ()),
+                steer=tuple(_id(run) for run in data.get("steer") or ()),
             )
         )
         return self._heartbeat
@@ -248,6 +248,11 @@ class LeaseKeeper:
     def _loop_stack(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage] - the only way to see another thread's stack
         return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"
+
+
+def _id(run: Mapping[str, Any] | str) -> str:
+    """The task of a run, {"id", "attempt"}; an id alone from a database with older functions."""
+    return run if isinstance(run, str) else str(run["id"])
 
 
 def _time(value: object) -> datetime | None:

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from reactive_worker.errors import InvalidTaskError, SchemaMissingError, TaskNotFoundError
+from reactive_worker.access.redaction import redact
+from reactive_worker.errors import (
+    InvalidTaskError,
+    ReactiveWorkerError,
+    SchemaMissingError,
+    TaskNotFoundError,
+)
 from reactive_worker.models import (
     Candidate,
     ClaimResult,
@@ -22,7 +28,7 @@ from reactive_worker.store.translate import unreadable
 logger = logging.getLogger(__name__)
 
 #: The schema version this code was written for; older workers keep running against newer schemas.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def event_row(event: TodoEvent) -> dict[str, Any]:
@@ -309,7 +315,11 @@ class TodoStore:
     async def sweep(
         self, worker_id: str, agent_types: Sequence[str], limit: int, fair_by: str | None = None
     ) -> SweepResult:
-        """Put rows of expired workers back, then return the best due candidates: of all, or of each owner."""
+        """Put rows of expired workers back, then return the best due candidates: of all, or of each owner.
+
+        Two calls, so that neither takes the other along: a row that cannot be put back hides nothing.
+        """
+        reclaimed = await self._reclaim(worker_id)
         arguments = {"p_worker_id": worker_id, "p_agent_types": list(agent_types), "p_limit": limit}
         if fair_by is not None:
             arguments["p_fair_by"] = fair_by
@@ -324,10 +334,22 @@ class TodoStore:
         return SweepResult(
             candidates=tuple(candidates),
             next_due_at=None if due is None else parse_time(due, "next_due_at"),
-            reclaimed=int(answer["reclaimed"]),
+            reclaimed=reclaimed,
             now=parse_time(answer["now"], "now"),
             full=bool(answer["full"]),
         )
+
+    async def _reclaim(self, worker_id: str) -> int:
+        try:
+            answer = await self.connection.rpc("reclaim_todos", {"p_worker_id": worker_id})
+        except ReactiveWorkerError as error:
+            logger.warning("what dead workers held could not be put back: %s", error)
+            return 0
+        for run in answer["refused"]:
+            logger.warning(
+                "task %s of a dead worker cannot be put back: %s", run["id"], redact(str(run["reason"]))
+            )
+        return int(answer["reclaimed"])
 
     async def claim(self, worker_id: str, ids: Sequence[str], want: int) -> ClaimResult:
         """Take up to `want` of `ids`, in order. Raises WorkerExpiredError when the lease has run out."""
@@ -361,7 +383,11 @@ class TodoStore:
             if not isinstance(row, Mapping):
                 raise unreadable(self.connection.url, "rpc finish_todos")
             result = cast("Mapping[str, Any]", row)
-            said.setdefault(str(result.get("result")), []).append(result)
+            what = str(result.get("result"))
+            if what == "refused" and result.get("agent_status", "in_progress") != "in_progress":
+                # Refused once too often: the database has put the row back and counted a failure.
+                what = "lost"
+            said.setdefault(what, []).append(result)
         sent = {str(result["todolist_id"]): int(result["attempt"]) for result in results}
         return Written.of(said, sent)
 

@@ -1,8 +1,9 @@
 -- Moving in: a database that already holds the tables of process-gpt-agent-sdk keeps them, and every row in them.
 --
--- On any other database this file makes the clock and nothing else. Where `todolist` and `events` are, it brings them
--- to the shape that the next file gives to a new database: columns are added in place, values the old tables allowed
--- and ours do not are mapped, and no row is lost. A test compares the two shapes.
+-- On any other database this file looks whether the names are free, and makes the clock and the maker of ids. Where
+-- `todolist` and `events` are, it brings them to the shape that the next file gives to a new database: columns are
+-- added in place, values the old tables allowed and ours do not are mapped, and no row is lost. A test compares the two
+-- shapes.
 --
 -- WHAT BECOMES OF THE ROWS
 --   pending              stays, as old as it was: it runs as soon as a worker of its agent type starts
@@ -18,33 +19,61 @@
 --   Policies on both tables are dropped: the old set-up let anon read and write everything, and policies only ever
 --   add up. 20261101000700 says who may do what. Indexes, triggers and columns of your own stay.
 
--- The clock comes first because column defaults read it.
-create function public.reactive_worker_now() returns timestamptz
-language plpgsql stable
-set search_path = ''
-as $$
-begin
-  return now()
-    + coalesce(nullif(current_setting('app.settings.reactive_worker_clock_offset', true), '')::interval, interval '0');
-end
-$$;
-comment on function public.reactive_worker_now() is
-  'The time reactive-worker goes by; tests move it with app.settings.reactive_worker_clock_offset, an interval.';
-
+-- Every name is looked at before anything is touched: a project that has a table `events` of its own learns it here, and
+-- not from half of the files.
 do $$
 declare
-  v_name text;
+  -- What this file and those after it make in the schema public; a test compares.
+  v_relations constant text[] := array['todolist', 'events', 'workers', 'worker_mailbox', 'steering',
+    'todolist_pending_best_idx', 'todolist_pending_due_idx', 'todolist_pending_owner_idx', 'todolist_held_idx',
+    'todolist_taken_back_idx', 'todolist_idempotency_idx', 'todolist_counts_idx', 'todolist_failed_idx',
+    'todolist_created_idx', 'todolist_owner_idx', 'todolist_ended_idx', 'todolist_failures_idx', 'events_created_idx',
+    'events_todolist_id_seq_key', 'events_txid_idx', 'steering_todolist_idx'];
+  v_functions constant text[] := array['reactive_worker_now', 'reactive_worker_uuid', 'reactive_worker_schema_version',
+    'reactive_worker_diagnose', 'reactive_worker_rows', 'register_worker', 'heartbeat_worker', 'unregister_worker',
+    'touch_probe', 'set_worker_state', 'list_workers', 'submit_todos', 'sweep_todos', 'reclaim_todos', 'claim_todos',
+    'append_events', 'finish_todos', 'release_todos', 'cancel_todo', 'retry_todo', 'answer_todo', 'steer_todo',
+    'read_steering', 'prune_todos', 'tail_events', 'push_ways', 'todo_stats', 'todo_timings'];
+  -- Both tables of process-gpt-agent-sdk, or what looks like them: judged below.
+  v_moving_in constant boolean := to_regclass('public.todolist') is not null and to_regclass('public.events') is not null;
+  v_taken text;
   v_table text;
-  v_triggers text[];
+  v_name text;
 begin
-  if to_regclass('public.todolist') is null then
-    return;
-  end if;
-  if to_regclass('public.events') is null then
+  if to_regclass('public.todolist') is not null and not v_moving_in then
     raise exception using errcode = '42P07',
       message = 'there is a table public.todolist, but no public.events beside it: these are not the tables of '
         'process-gpt-agent-sdk',
-      hint = 'Rename your own table, then apply the migrations again.';
+      hint = 'Nothing has been changed. Rename your own table (alter table public.todolist rename to ...), or use a '
+        'project of its own for reactive-worker, then apply the migrations again.';
+  end if;
+  select string_agg(n.what, ', ' order by n.what) into v_taken
+  from (
+    select format('%s public.%I', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
+      when 'i' then 'index' when 'I' then 'index' when 'S' then 'sequence' when 'f' then 'foreign table'
+      when 'c' then 'type' else 'table' end, c.relname) as what
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relname = any (v_relations)
+      and not (v_moving_in and c.relname in ('todolist', 'events'))
+    union all
+    select format('type public.%I', y.typname) from pg_catalog.pg_type y
+    where y.typnamespace = 'public'::regnamespace and y.typname = any (v_relations) and y.typrelid = 0
+    union all
+    select format('function public.%I(%s)', p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid))
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.proname = any (v_functions)
+    union all
+    select 'schema reactive_worker_private' from pg_catalog.pg_namespace s where s.nspname = 'reactive_worker_private'
+  ) n;
+  if v_taken is not null then
+    raise exception using errcode = '42P07',
+      message = format('reactive-worker needs names that this database uses for something else: %s', v_taken),
+      hint = 'Nothing has been changed. Rename what is your own (for example: alter table public.events rename to '
+        'my_events), or move it into a schema of yours (alter table public.events set schema app), or use a project of '
+        'its own for reactive-worker; then apply the migrations again.';
+  end if;
+  if not v_moving_in then
+    return;
   end if;
   for v_table, v_name in
     select c.table_name, c.column_name
@@ -65,9 +94,52 @@ begin
   loop
     raise exception using errcode = '42P07',
       message = format('public.%s.%s is missing, or of another type than process-gpt-agent-sdk gave it', v_table, v_name),
-      hint = 'Rename the table, or change the column, then apply the migrations again.';
+      hint = 'Nothing has been changed. Rename the table, or change the column, then apply the migrations again.';
   end loop;
+end
+$$;
 
+-- The clock comes first because column defaults read it.
+create function public.reactive_worker_now() returns timestamptz
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return now()
+    + coalesce(nullif(current_setting('app.settings.reactive_worker_clock_offset', true), '')::interval, interval '0');
+end
+$$;
+comment on function public.reactive_worker_now() is
+  'The time reactive-worker goes by; tests move it with app.settings.reactive_worker_clock_offset, an interval.';
+
+-- Ids that grow with time (UUIDv7): neighbours in time are neighbours in every index, so that a small event costs a
+-- tenth of the write-ahead log that a random id costs after a checkpoint. PostgreSQL 18 makes them itself.
+create function public.reactive_worker_uuid() returns uuid
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  if current_setting('server_version_num')::integer >= 180000 then
+    return uuidv7();
+  end if;
+  -- A random one, whose first 48 bits become the milliseconds since 1970 and whose version becomes 7 (4 and the bits
+  -- 52 and 53).
+  return encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+    placing substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
+    52, 1), 53, 1), 'hex')::uuid;
+end
+$$;
+comment on function public.reactive_worker_uuid() is 'A new UUIDv7: the default of ids.';
+
+do $$
+declare
+  v_name text;
+  v_table text;
+  v_triggers text[];
+begin
+  if to_regclass('public.todolist') is null then
+    return;
+  end if;
   -- Old triggers must neither touch updated_at nor announce anything while rows are mapped.
   select array_agg(format('alter table %s %%s trigger %I', t.tgrelid::regclass, t.tgname)) into v_triggers
   from pg_catalog.pg_trigger t
@@ -98,6 +170,15 @@ begin
     add column cancel_requested_at timestamptz, add column cancel_reason text, add column context_id varchar(255),
     add column task_state varchar(50), add column idempotency_key text, add column owner_id uuid,
     add column error jsonb;
+
+  -- Times that not every client can read (infinity, the year 12000) are no times.
+  update public.todolist t
+  set created_at = case when t.created_at >= '1900-01-01' and t.created_at < '9999-01-01' then t.created_at end,
+    updated_at = case when t.updated_at >= '1900-01-01' and t.updated_at < '9999-01-01' then t.updated_at end,
+    started_at = case when t.started_at >= '1900-01-01' and t.started_at < '9999-01-01' then t.started_at end,
+    completed_at = case when t.completed_at >= '1900-01-01' and t.completed_at < '9999-01-01' then t.completed_at end
+  where least(t.created_at, t.updated_at, t.started_at, t.completed_at) < '1900-01-01'
+    or greatest(t.created_at, t.updated_at, t.started_at, t.completed_at) >= '9999-01-01';
 
   -- Everything that is judged below is judged by the status as it was.
   update public.todolist t
@@ -143,6 +224,7 @@ begin
     alter column max_failures set not null, alter column max_failures set default 3,
     alter column task_state set default 'TASK_STATE_SUBMITTED',
     alter column owner_id set default auth.uid(),
+    alter column id set default public.reactive_worker_uuid(),
     add constraint todolist_agent_status_known check (
       agent_status in ('pending', 'in_progress', 'input_required', 'completed', 'failed', 'cancelled')),
     add constraint todolist_attempt_not_negative check (attempt >= 0),
@@ -162,6 +244,7 @@ begin
   ) n
   where n.id = e.id;
   alter table public.events
+    alter column id set default public.reactive_worker_uuid(),
     alter column created_at set not null, alter column created_at set default public.reactive_worker_now(),
     alter column seq set not null,
     add constraint events_todolist_id_seq_key unique (todolist_id, seq),

@@ -14,10 +14,11 @@
 --     in_progress              -> completed, failed, cancelled             finish_todos
 --     in_progress              -> input_required (waits for a person)      finish_todos
 --     input_required           -> pending                                  answer_todo
---     in_progress              -> pending, after a failure with backoff    finish_todos (retry), sweep_todos (lost)
+--     in_progress              -> pending, after a failure with backoff    finish_todos (retry), reclaim_todos (lost)
 --     in_progress              -> pending, unharmed                        release_todos, unregister_worker
 --     pending, input_required  -> cancelled                                cancel_todo
 --     failed, cancelled        -> pending                                  retry_todo
+--     anything                 -> pending                                  by hand, in Studio: it runs (todolist_fill_in)
 --
 --   cancel_todo ends a pending or waiting task at once. A running one is only asked to stop (`cancel_requested_at`);
 --   from then on every way back to pending or to input_required leads to cancelled instead.
@@ -25,27 +26,53 @@
 -- WHO CALLS WHAT
 --   clients   submit_todos, cancel_todo, retry_todo, answer_todo, steer_todo. They read todolist and events under row
 --             level security, may insert the columns a client may choose, and write nothing else.
---   workers   register_worker, heartbeat_worker, unregister_worker; sweep_todos to learn what is due, claim_todos to
---             own it; append_events while it runs; finish_todos or release_todos to let go; touch_probe;
---             read_steering for what people say to a running agent (table steering, see its own file).
---   people    todo_stats, todo_timings, list_workers, set_worker_state.
+--   workers   register_worker, heartbeat_worker, unregister_worker; reclaim_todos to put back what the dead held;
+--             sweep_todos to learn what is due, claim_todos to own it; append_events while it runs; finish_todos or
+--             release_todos to let go; touch_probe; read_steering for what people say to a running agent (table
+--             steering, see its own file); prune_todos where they keep house.
+--   people    todo_stats, todo_timings, list_workers, set_worker_state, prune_todos.
 --   Every function is one transaction, takes and returns batches, and returns one jsonb: PostgREST cuts off
 --   result sets at `max_rows` without a word, but never a single value.
 --
 -- WHICH WRITE WINS
 --   * Owning a task is being written in its row: agent_status = 'in_progress', worker_id and attempt. `attempt` grows
 --     with every claim and never goes back. Each write of a run names (worker, attempt) and is refused when the row
---     says otherwise, so a worker that was given up for dead and comes back late changes nothing.
+--     says otherwise, so a worker that was given up for dead and comes back late changes nothing. Answers about runs
+--     name (id, attempt), too: an id alone says nothing about a run.
 --   * The lease belongs to the worker, not to the task: one UPDATE a heartbeat, whatever runs. After a lease ran out
---     the first sweep of a living worker deletes the dead one and puts its tasks back. Until then the worker may renew
---     it: an outage of the database outlasts every lease, and nobody shall be robbed for coming back second.
---   * A claim share-locks its worker's row, a sweep locks it exclusively before it reads what that worker holds: a
---     claim is seen by the sweep, or finds its worker gone.
+--     the first reclaim of a living worker puts the dead one's tasks back and deletes it. Until then the worker may
+--     renew it: an outage of the database outlasts every lease, and nobody shall be robbed for coming back second.
+--   * A claim share-locks its worker's row, a reclaim locks it exclusively before it reads what that worker holds: a
+--     claim is seen by the reclaim, or finds its worker gone.
 --   * Two people answer, cancel or retry at once: the row's lock decides, the second one is told the state it found.
 --   * Status and log change in one transaction, under the row's lock, so they cannot disagree.
 --
+-- ONE BAD ROW HARMS ONLY ITSELF
+--   * What no run can take is refused where it enters, by the table itself (file limits).
+--   * A batch is done as a whole; only if that raises, it is done again row by row, each in a subtransaction of its own.
+--     What was `refused` is reported by id and attempt with the reason, and the rest is done. `busy` is what somebody
+--     else has locked: nobody waits longer than a fifth of a second for it. Only trouble that is not the row's (disk
+--     full, shutting down, read only) makes a call fail as a whole. submit_todos alone is all or nothing.
+--   * A claim that is refused counts a failure, as does an end that is refused twice: the row goes back with growing
+--     pauses, or is failed with the reason (table refusals). Nothing stays in progress under a living lease for it.
+--   * Answers are bounded in bytes as well as in rows.
+--
+-- SUSPECTS. One task that kills its process takes down whatever runs beside it, and nobody can see which one it was.
+--   * A run lost ALONE is certain: it counts a failure.
+--   * Runs lost TOGETHER count none; each becomes a suspect (table suspects) and from now on runs in HALF that company:
+--     of ten that were in flight, each runs where no more than five are, itself included, then two, then one. No worker
+--     claims more beside a suspect than that.
+--   * Any end of its run clears a suspect; and when one is lost alone, those it was last lost together with are cleared,
+--     for the culprit is found.
+--   Hence a task that kills its worker every time is alone after a few shared losses (four with twenty in flight), ends
+--   `failed: worker lost` after its own budget, and an innocent one never pays: only who was alone does. And a machine
+--   that is lost for another reason costs its tasks hardly any speed: halves run side by side.
+--   A busy worker makes room for a suspect by claiming nothing until few enough are in flight; it is reserved for that
+--   suspect then, and no more than half of the living workers are at a time.
+--
 -- LOCK ORDER, in every function: workers, then todolist ordered by id, then worker_mailbox. Whoever cannot keep it
--- skips what is locked (claim, sweep of strays). Hence no deadlock between batches that share rows.
+-- skips what is locked, or waits for less than the time after which PostgreSQL looks for deadlocks. Hence no deadlock
+-- between batches that share rows.
 --
 -- NUMBERS. While a task is claimed only its holder writes events, counting on from the number claim_todos returned;
 -- otherwise the database counts, holding the row's lock. So an event batch never has to update the task's row.
@@ -54,7 +81,7 @@
 
 -- "if not exists": the file before this one has brought the predecessor's tables into the same shape.
 create table if not exists public.todolist (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key default public.reactive_worker_uuid(),
   agent_type varchar(100) not null,
   prompt text not null,
   input_data jsonb,
@@ -96,7 +123,7 @@ create table if not exists public.todolist (
 comment on table public.todolist is 'Tasks: one row is one task, and the truth about it.';
 
 create table if not exists public.events (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key default public.reactive_worker_uuid(),
   todolist_id uuid not null references public.todolist (id) on delete cascade,
   event_type varchar(50) not null,
   event_data jsonb not null,
@@ -120,11 +147,14 @@ create table public.workers (
   concurrency integer not null default 1,
   started_at timestamptz not null default public.reactive_worker_now(),
   heartbeat_at timestamptz not null default public.reactive_worker_now(),
-  -- 'epoch' once a sweep has begun to put this worker's tasks back: from there no heartbeat leads back.
+  -- 'epoch' once a reclaim has begun to put this worker's tasks back: from there no heartbeat leads back.
   lease_until timestamptz not null,
   -- Since when the lease has been held without a break: who may call others dead (see reclaim).
   alive_since timestamptz not null default public.reactive_worker_now(),
   info jsonb not null default '{}',
+  -- How many tasks were in flight when this worker was called dead: 1 is known to have been alone, 2 means two or more,
+  -- 0 that it had left by itself. Null while it lives.
+  lost_runs integer,
   constraint workers_concurrency_positive check (concurrency >= 1)
 )
 -- Heartbeats rewrite a few columns of a small row for ever. Without an index on lease_until and with half of each
@@ -162,6 +192,10 @@ create index todolist_pending_owner_idx on public.todolist
 
 -- What does this worker hold; who holds anything; what is held by nobody.
 create index todolist_held_idx on public.todolist (worker_id) where agent_status = 'in_progress';
+
+-- What somebody set back to pending by hand while a worker was running it (see claim_todos): hardly ever anything.
+create index todolist_taken_back_idx on public.todolist (worker_id)
+  where agent_status = 'pending' and worker_id is not null;
 
 -- One task per key, agent type and owner; a task without an owner (service role) counts as one owner.
 create unique index todolist_idempotency_idx on public.todolist (agent_type, idempotency_key, owner_id)

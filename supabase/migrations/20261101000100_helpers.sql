@@ -7,7 +7,7 @@ comment on schema reactive_worker_private is
 create function public.reactive_worker_schema_version() returns integer
 language sql immutable
 set search_path = ''
-as $$ select 1 $$;
+as $$ select 2 $$;
 comment on function public.reactive_worker_schema_version() is
   'Version of tables and functions; a worker checks it when it starts.';
 
@@ -22,7 +22,7 @@ declare
   v_now timestamptz := public.reactive_worker_now();
 begin
   if tg_op = 'INSERT' then
-    new.id := coalesce(new.id, gen_random_uuid());
+    new.id := coalesce(new.id, public.reactive_worker_uuid());
     new.agent_status := coalesce(new.agent_status, 'pending');
     new.priority := coalesce(new.priority, 0);
     new.created_at := coalesce(new.created_at, v_now);
@@ -35,6 +35,18 @@ begin
     new.owner_id := coalesce(new.owner_id, auth.uid());
   else
     new.updated_at := v_now;
+    -- Whoever sets an ended task back to pending wants it to run: as retry_todo does it, and also by hand. What was left
+    -- of its end (a cancel that was asked for, a budget that is spent) would end it again at once.
+    if new.agent_status = 'pending' and old.agent_status in ('completed', 'failed', 'cancelled') then
+      new.failures := 0;
+      new.error := null;
+      new.agent_output := case when old.agent_status = 'completed' then new.agent_output end;
+      new.task_state := 'TASK_STATE_SUBMITTED';
+      new.completed_at := null;
+      new.cancel_requested_at := null;
+      new.cancel_reason := null;
+      new.worker_id := null;
+    end if;
   end if;
   return new;
 end
@@ -42,6 +54,23 @@ $$;
 
 create trigger todolist_fill_in before insert or update on public.todolist
   for each row execute function reactive_worker_private.todolist_fill_in();
+
+-- A running task was set back to pending by hand: the worker that runs it shall hear at once that it has lost it. Our own
+-- functions leave no worker in a pending row, so one that is there means: until this worker has said that it no longer
+-- runs the task, it does not get it again (claim_todos), for it would run it twice; any other worker may have it.
+create function reactive_worker_private.todolist_taken_back() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  update public.worker_mailbox m set signal_at = public.reactive_worker_now() where m.worker_id = new.worker_id;
+  return null;
+end
+$$;
+
+create trigger todolist_taken_back after update on public.todolist
+  for each row when (old.agent_status = 'in_progress' and new.agent_status = 'pending' and new.worker_id is not null)
+  execute function reactive_worker_private.todolist_taken_back();
 
 -- The small ones below are plpgsql, not sql: with a search_path of their own, sql functions are never inlined, and
 -- then cost three times as much a call.
@@ -94,69 +123,5 @@ as $$
 begin
   return coalesce(
     case when p_value::text ~ '^-?[0-9]{1,19}$' then p_value::numeric between p_least and p_most end, false);
-end
-$$;
-
--- Puts held tasks back: lost with their worker (one failure each), or handed back unharmed. A task that was asked to
--- stop is cancelled instead; one without budget left fails. The caller has locked the rows, seen that they are in
--- progress, and calls this in a later statement. Returns how many.
-create function reactive_worker_private.put_back(p_ids uuid[], p_lost boolean) returns integer
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_now timestamptz := public.reactive_worker_now();
-  v_count integer;
-begin
-  with held as materialized (
-    select t.id, t.context_id, t.worker_id, t.attempt, t.cancel_reason,
-      t.cancel_requested_at is not null as stop,
-      t.failures + p_lost::integer as failures,
-      p_lost and t.failures + 1 >= t.max_failures as spent,
-      -- The snapshot is younger than the lock, so it holds what the previous holder wrote.
-      (select coalesce(max(e.seq), 0) from public.events e where e.todolist_id = t.id) as seq
-    from public.todolist t
-    where t.id = any (p_ids)
-  ), logged as (
-    insert into public.events
-      (todolist_id, seq, event_type, event_data, message, context_id, task_id, created_at, attempt, worker_id)
-    select h.id, h.seq + l.step, l.event_type, l.event_data, l.message, coalesce(h.context_id, h.id::text), h.id::text,
-      v_now, h.attempt, h.worker_id
-    from held h
-    cross join lateral (
-      select 1, 'task_cancelled', h.cancel_reason,
-        reactive_worker_private.status_update(h.id, h.context_id, 'TASK_STATE_CANCELED', v_now, h.cancel_reason)
-      where h.stop
-      union all
-      select 1, case when p_lost then 'task_lost' else 'task_released' end, case when p_lost then 'worker lost' end,
-        jsonb_build_object('workerId', h.worker_id, 'attempt', h.attempt, 'failures', h.failures)
-      where not h.stop
-      union all
-      select 2, 'task_failed', 'worker lost',
-        reactive_worker_private.status_update(h.id, h.context_id, 'TASK_STATE_FAILED', v_now, 'worker lost')
-      where h.spent and not h.stop
-    ) l (step, event_type, message, event_data)
-  )
-  update public.todolist t
-  set agent_status = case when h.stop then 'cancelled' when h.spent then 'failed' else 'pending' end,
-    task_state = case
-      when h.stop then 'TASK_STATE_CANCELED' when h.spent then 'TASK_STATE_FAILED' else t.task_state end,
-    failures = case when h.stop then t.failures else h.failures end,
-    worker_id = case when h.stop or h.spent then t.worker_id end,
-    completed_at = case when h.stop or h.spent then v_now end,
-    -- Back at once the first time, so that a restart costs nobody more than the lease; then 1, 2, 4 ... 60 s, so
-    -- that a task that kills its workers does not take the fleet down in a second.
-    available_at = case
-      when h.stop or h.spent then t.available_at
-      when p_lost and h.failures > 1 then v_now + make_interval(secs => least(60, 2 ^ least(h.failures - 2, 10)))
-      else v_now end,
-    error = case when h.spent and not h.stop
-      then jsonb_build_object('type', 'WorkerLost', 'message', 'worker lost') else t.error end,
-    agent_output = case when h.spent and not h.stop
-      then '{"error": {"type": "WorkerLost", "message": "worker lost"}}'::jsonb else t.agent_output end
-  from held h
-  where t.id = h.id;
-  get diagnostics v_count = row_count;
-  return v_count;
 end
 $$;

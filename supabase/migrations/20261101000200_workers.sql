@@ -18,27 +18,83 @@ begin
 end
 $$;
 
--- Puts back everything a worker holds, a thousand rows at a time. The caller holds the lock of the worker's row.
-create function reactive_worker_private.put_back_all(p_worker_id uuid, p_lost boolean) returns integer
+-- Puts back everything a worker holds, a thousand rows at a time. The caller holds the lock of the worker's row. Returns
+-- how many, and what is left: locked by somebody else, or refused.
+create function reactive_worker_private.put_back_all(
+  p_worker_id uuid, p_how text, out put_back integer, out busy jsonb, out refused jsonb
+)
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_ids uuid[];
-  v_count integer := 0;
+  v_left uuid[] := '{}';
+  v_busy uuid[];
+  v_bad jsonb;
 begin
+  put_back := 0;
+  refused := '[]';
   loop
     select array_agg(h.id) into v_ids
     from (
       select t.id from public.todolist t
-      where t.agent_status = 'in_progress' and t.worker_id = p_worker_id
+      where t.agent_status = 'in_progress' and t.worker_id = p_worker_id and t.id <> all (v_left)
       order by t.id limit 1000
-      for update
     ) h;
     exit when v_ids is null;
-    v_count := v_count + reactive_worker_private.put_back(v_ids, p_lost);
+    v_busy := reactive_worker_private.lock_todos(v_ids);
+    select array_agg(t.id) into v_ids from public.todolist t
+    where t.id = any (v_ids) and t.id <> all (v_busy) and t.agent_status = 'in_progress' and t.worker_id = p_worker_id;
+    v_bad := reactive_worker_private.put_back_each(v_ids, p_how);
+    put_back := put_back + coalesce(cardinality(v_ids), 0) - jsonb_array_length(v_bad);
+    refused := refused || v_bad;
+    v_left := v_left || v_busy || array(select (r ->> 'id')::uuid from jsonb_array_elements(v_bad) r);
   end loop;
-  return v_count;
+  select coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'attempt', t.attempt)), '[]') into busy
+  from public.todolist t
+  where t.id = any (v_left) and t.id <> all (array(select (r ->> 'id')::uuid from jsonb_array_elements(refused) r));
+end
+$$;
+
+-- How a worker's runs are lost: alone, or together.
+create function reactive_worker_private.how_lost(p_worker_id uuid) returns text
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return case when (
+    select count(*) from (
+      select from public.todolist t where t.agent_status = 'in_progress' and t.worker_id = p_worker_id limit 2) t
+  ) > 1 then 'suspected' else 'lost' end;
+end
+$$;
+
+-- The agent types this request's token names (`"agent_types": ["a"]`); null when it names none, which is for all.
+create function reactive_worker_private.token_types() returns text[]
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_types jsonb := auth.jwt() -> 'agent_types';
+begin
+  return case when jsonb_typeof(v_types) = 'array' then array(select jsonb_array_elements_text(v_types)) end;
+end
+$$;
+
+-- What a worker says about itself is shown to people, by whatever they look with.
+create function reactive_worker_private.info_problem(p_name text, p_info jsonb) returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  v_size integer := octet_length(p_info::text);
+begin
+  return case
+    when char_length(p_name) > 200 or reactive_worker_private.has_control(p_name)
+      then 'p_name must be a text of at most 200 characters without control characters'
+    when jsonb_typeof(p_info) <> 'object' then 'p_info must be an object'
+    when v_size > 16384 then format('p_info must have at most 16384 bytes, got %s', v_size)
+    else 'p_info ' || reactive_worker_private.json_problem(p_info, v_size, 16, 309) end;
 end
 $$;
 
@@ -55,6 +111,8 @@ declare
     + reactive_worker_private.seconds_within('p_lease_seconds', p_lease_seconds, 0.1, 86400);
   v_old_lease timestamptz;
   v_desired_state text;
+  v_type text;
+  v_problem text;
 begin
   if p_worker_id is null then
     raise exception using errcode = '22023', message = 'p_worker_id must not be null';
@@ -67,11 +125,27 @@ begin
       message = format('p_concurrency must be at least 1, got %s', coalesce(p_concurrency::text, 'null'));
   end if;
 
+  select y into v_type from unnest(p_agent_types) y
+  where char_length(y) not between 1 and 100 or reactive_worker_private.has_control(y) limit 1;
+  if found then
+    raise exception using errcode = '22023',
+      message = format('p_agent_types must be texts of 1 to 100 characters without control characters, got %s',
+        to_json(left(v_type, 100)));
+  end if;
+  select y into v_type from unnest(p_agent_types) y where y <> all (reactive_worker_private.token_types()) limit 1;
+  if found then
+    raise exception using errcode = '42501', message = format('this token does not serve the agent type %s', v_type);
+  end if;
+  v_problem := reactive_worker_private.info_problem(p_name, p_info);
+  if v_problem is not null then
+    raise exception using errcode = '22023', message = v_problem;
+  end if;
+
   select w.lease_until into v_old_lease from public.workers w where w.id = p_worker_id for update;
   -- Somebody who comes back after the lease ran out has stopped what it ran. If no sweep was faster, its tasks
   -- would now stay in progress for ever under the fresh lease, with nobody running them.
   if v_old_lease is null or v_old_lease <= v_now then
-    perform reactive_worker_private.put_back_all(p_worker_id, p_lost => true);
+    perform reactive_worker_private.put_back_all(p_worker_id, reactive_worker_private.how_lost(p_worker_id));
   end if;
 
   insert into public.workers as w
@@ -80,7 +154,7 @@ begin
     coalesce(p_info, '{}'))
   on conflict (id) do update
   set name = excluded.name, agent_types = excluded.agent_types, concurrency = excluded.concurrency,
-    heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until, info = excluded.info,
+    heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until, info = excluded.info, lost_runs = null,
     alive_since = case when w.lease_until <= v_now then v_now else w.alive_since end;
 
   -- Whoever paused this worker still wants it paused.
@@ -109,8 +183,12 @@ declare
   v_stray jsonb;
   v_desired_state text;
   v_signal_at timestamptz;
+  v_problem text := reactive_worker_private.info_problem('', p_info);
 begin
   perform reactive_worker_private.check_runs('p_in_flight', p_in_flight);
+  if v_problem is not null then
+    raise exception using errcode = '22023', message = v_problem;
+  end if;
 
   -- First of all, so that whatever this signal was about is seen by the statements below. Push can be so quick that
   -- the signal is heard before the transaction it tells of is visible: the worker compares, and asks again.
@@ -127,15 +205,17 @@ begin
   v_known := found;
 
   with runs as materialized (
-    select r.id, t.cancel_requested_at is not null as stop,
+    select r.id, r.attempt, t.cancel_requested_at is not null as stop,
       coalesce(t.agent_status = 'in_progress' and t.worker_id = p_worker_id and t.attempt = r.attempt, false) as held
     from jsonb_to_recordset(p_in_flight) as r (id uuid, attempt integer)
     left join public.todolist t on t.id = r.id
   )
-  select coalesce(jsonb_agg(r.id) filter (where r.held and r.stop), '[]'),
-    coalesce(jsonb_agg(r.id) filter (where not r.held), '[]')
+  select
+    coalesce(jsonb_agg(jsonb_build_object('id', r.id, 'attempt', r.attempt)) filter (where r.held and r.stop), '[]'),
+    coalesce(jsonb_agg(jsonb_build_object('id', r.id, 'attempt', r.attempt)) filter (where not r.held), '[]')
   into v_cancel, v_lost
   from runs r;
+  perform reactive_worker_private.forget_taken_back(p_worker_id, p_in_flight);
 
   -- Held by this worker, and it does not know: the answer to a claim was lost on its way. Nobody runs these, and a
   -- living worker's tasks are never swept; the worker hands them back once it has no claim under way.
@@ -159,6 +239,34 @@ begin
     'cancel', v_cancel, 'lost', v_lost,
     -- Whose messages wait to be read: the worker asks read_steering for them.
     'steer', reactive_worker_private.steered(p_in_flight));
+end
+$$;
+
+-- Set back to pending by hand while this worker ran it, and the worker no longer does: from now on it may have it again.
+-- Mostly there is nothing to be found, by an index that holds nothing.
+create function reactive_worker_private.forget_taken_back(p_worker_id uuid, p_in_flight jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_id uuid;
+begin
+  for v_id in
+    select t.id from public.todolist t
+    where t.agent_status = 'pending' and t.worker_id = p_worker_id
+      and not exists (select from jsonb_to_recordset(p_in_flight) as r (id uuid) where r.id = t.id)
+    order by t.id limit 1000
+    for update skip locked
+  loop
+    begin
+      update public.todolist t set worker_id = null where t.id = v_id;
+    exception when others then
+      -- No heartbeat shall fail because of one row: the next one tries again.
+      if reactive_worker_private.is_weather(sqlstate) then
+        raise;
+      end if;
+    end;
+  end loop;
 end
 $$;
 
@@ -189,13 +297,18 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_released integer;
+  v_left record;
 begin
   perform 1 from public.workers w where w.id = p_worker_id for update;
-  v_released := reactive_worker_private.put_back_all(p_worker_id, p_lost => false);
-  -- The mailbox goes with it (foreign key), after the rows: that is the lock order.
-  delete from public.workers w where w.id = p_worker_id;
-  return jsonb_build_object('released', v_released);
+  v_left := reactive_worker_private.put_back_all(p_worker_id, 'released');
+  if v_left.busy = '[]' and v_left.refused = '[]' then
+    -- The mailbox goes with it (foreign key), after the rows: that is the lock order.
+    delete from public.workers w where w.id = p_worker_id;
+  else
+    -- What could not be put back now is left to the living, who shall know that nothing has killed this worker.
+    update public.workers w set lease_until = 'epoch', lost_runs = 0 where w.id = p_worker_id;
+  end if;
+  return jsonb_build_object('released', v_left.put_back, 'busy', v_left.busy, 'refused', v_left.refused);
 end
 $$;
 
@@ -246,6 +359,7 @@ as $$
     'in_progress', (select count(*) from public.todolist t
                     where t.agent_status = 'in_progress' and t.worker_id = w.id),
     'info', w.info) order by w.started_at, w.id), '[]')
-  from public.workers w
+  -- The thousand that were heard of last.
+  from (select * from public.workers order by heartbeat_at desc limit 1000) w
   left join public.worker_mailbox m on m.worker_id = w.id
 $$;

@@ -60,6 +60,57 @@ begin
 end
 $$;
 
+-- Inserts rows that have ids and numbers; returns [{"id", "created"}] in their order.
+create function reactive_worker_private.insert_todos(p_rows jsonb, p_now timestamptz, p_owner uuid) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_created uuid[];
+  v_answer jsonb;
+begin
+  for v_try in 1..5 loop
+    -- In the order of the keys: two batches that share keys then wait for each other, but never in a circle. A
+    -- microsecond apart: rows of one batch are of one age, and would otherwise start in the order of their random
+    -- ids.
+    with created as (
+      insert into public.todolist (id, agent_type, prompt, input_data, priority, available_at, idempotency_key,
+        context_id, max_failures, timeout_seconds)
+      select r.id, r.agent_type, r.prompt, nullif(r.input_data, 'null'), coalesce(r.priority, 0),
+        coalesce(r.available_at,
+          p_now + make_interval(secs => coalesce(r.delay_seconds, 0)) + (r.n - 1) * interval '1 microsecond'),
+        r.idempotency_key, r.context_id, coalesce(r.max_failures, 3), r.timeout_seconds
+      from jsonb_to_recordset(p_rows) as r (n bigint, id uuid, agent_type text, prompt text, input_data jsonb,
+        priority integer, delay_seconds double precision, available_at timestamptz, idempotency_key text,
+        context_id text, max_failures integer, timeout_seconds integer)
+      where r.id <> all (coalesce(v_created, '{}'))
+      order by r.agent_type, r.idempotency_key, r.n
+      on conflict (agent_type, idempotency_key, owner_id) where idempotency_key is not null do nothing
+      returning id
+    )
+    select coalesce(v_created, '{}') || coalesce(array_agg(c.id), '{}') into v_created from created c;
+
+    -- A new statement, so it sees who was faster.
+    select jsonb_agg(jsonb_build_object('id', coalesce(f.id, t.id), 'created', f.id is not null) order by r.n)
+    into v_answer
+    from jsonb_to_recordset(p_rows) as r (n bigint, id uuid, agent_type text, idempotency_key text)
+    left join unnest(v_created) f (id) on f.id = r.id
+    left join lateral (
+      select t.id from public.todolist t
+      where f.id is null and t.agent_type = r.agent_type and t.idempotency_key = r.idempotency_key
+        and t.owner_id is not distinct from p_owner
+    ) t on true;
+
+    if not coalesce(jsonb_path_exists(v_answer, '$[*] ? (@.id == null)'), false) then
+      return coalesce(v_answer, '[]');
+    end if;
+    -- The faster one was deleted in between: then the key is free again.
+  end loop;
+  -- Deleted five times in a row? No: a policy of the project's own hides it from its owner.
+  raise exception using errcode = 'PT409', message = 'an idempotency_key is taken by a task you cannot see';
+end
+$$;
+
 create function public.submit_todos(p_rows jsonb) returns jsonb
 language plpgsql
 set search_path = ''
@@ -69,8 +120,8 @@ declare
   v_owner uuid := auth.uid();
   v_problem text;
   v_rows jsonb;
-  v_created uuid[];
-  v_answer jsonb;
+  v_refused text;
+  v_user constant boolean := current_user in ('anon', 'authenticated');
 begin
   if p_rows is null or jsonb_typeof(p_rows) <> 'array' then
     raise exception using errcode = '22023', message = 'p_rows must be an array of objects';
@@ -85,50 +136,28 @@ begin
   end if;
 
   -- Ids are made here, so that what was inserted can be told from what was there.
-  select coalesce(jsonb_agg(jsonb_build_object('id', gen_random_uuid())
+  select coalesce(jsonb_agg(jsonb_build_object('id', public.reactive_worker_uuid())
     || jsonb_strip_nulls(r.value - 'input_data')
     || jsonb_build_object('n', r.n, 'input_data', r.value -> 'input_data')), '[]')
   into v_rows
   from jsonb_array_elements(p_rows) with ordinality r (value, n);
 
-  for v_try in 1..5 loop
-    -- In the order of the keys: two batches that share keys then wait for each other, but never in a circle. A
-    -- microsecond apart: rows of one batch are of one age, and would otherwise start in the order of their random
-    -- ids.
-    with created as (
-      insert into public.todolist (id, agent_type, prompt, input_data, priority, available_at, idempotency_key,
-        context_id, max_failures, timeout_seconds)
-      select r.id, r.agent_type, r.prompt, nullif(r.input_data, 'null'), coalesce(r.priority, 0),
-        coalesce(r.available_at,
-          v_now + make_interval(secs => coalesce(r.delay_seconds, 0)) + (r.n - 1) * interval '1 microsecond'),
-        r.idempotency_key, r.context_id, coalesce(r.max_failures, 3), r.timeout_seconds
-      from jsonb_to_recordset(v_rows) as r (n bigint, id uuid, agent_type text, prompt text, input_data jsonb,
-        priority integer, delay_seconds double precision, available_at timestamptz, idempotency_key text,
-        context_id text, max_failures integer, timeout_seconds integer)
-      where r.id <> all (coalesce(v_created, '{}'))
-      order by r.agent_type, r.idempotency_key, r.n
-      on conflict (agent_type, idempotency_key, owner_id) where idempotency_key is not null do nothing
-      returning id
-    )
-    select coalesce(v_created, '{}') || coalesce(array_agg(c.id), '{}') into v_created from created c;
-
-    -- A new statement, so it sees who was faster.
-    select jsonb_agg(jsonb_build_object('id', coalesce(f.id, t.id), 'created', f.id is not null) order by r.n)
-    into v_answer
-    from jsonb_to_recordset(v_rows) as r (n bigint, id uuid, agent_type text, idempotency_key text)
-    left join unnest(v_created) f (id) on f.id = r.id
-    left join lateral (
-      select t.id from public.todolist t
-      where f.id is null and t.agent_type = r.agent_type and t.idempotency_key = r.idempotency_key
-        and t.owner_id is not distinct from v_owner
-    ) t on true;
-
-    if not coalesce(jsonb_path_exists(v_answer, '$[*] ? (@.id == null)'), false) then
-      return coalesce(v_answer, '[]');
-    end if;
-    -- The faster one was deleted in between: then the key is free again.
-  end loop;
-  -- Deleted five times in a row? No: a policy of the project's own hides it from its owner.
-  raise exception using errcode = 'PT409', message = 'an idempotency_key is taken by a task you cannot see';
+  begin
+    return reactive_worker_private.insert_todos(v_rows, v_now, v_owner);
+  exception when invalid_parameter_value then
+    -- The table has refused one of them (see limits): which one?
+    v_refused := sqlerrm;
+    select format('row %s: %s', r.n, p.problem) into v_problem
+    from jsonb_to_recordset(v_rows) as r (n bigint, agent_type text, prompt text, input_data jsonb, priority integer,
+      delay_seconds double precision, available_at timestamptz, idempotency_key text, context_id text,
+      max_failures integer, timeout_seconds integer)
+    cross join lateral (select reactive_worker_private.todo_problem(r.agent_type, r.prompt, nullif(r.input_data, 'null'),
+      coalesce(r.priority, 0),
+      coalesce(r.available_at, v_now + make_interval(secs => coalesce(r.delay_seconds, 0))), r.max_failures,
+      r.timeout_seconds, r.context_id, r.idempotency_key, v_user)) p (problem)
+    where p.problem is not null
+    order by r.n limit 1;
+    raise exception using errcode = '22023', message = coalesce(v_problem, v_refused);
+  end;
 end
 $$;

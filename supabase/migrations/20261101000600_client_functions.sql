@@ -1,4 +1,4 @@
--- What clients may do to a task of theirs: cancel, retry, answer. And the monitor's figures.
+-- What clients may do to a task of theirs: cancel, retry, answer.
 --
 -- Each comes twice. The public function runs as its caller: it looks the task up under the caller's own row level
 -- security, so nobody learns anything about a task they cannot see. The private twin runs as the owner of the
@@ -156,60 +156,13 @@ create function public.answer_todo(p_id uuid, p_message jsonb) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_problem text := reactive_worker_private.message_problem(p_message);
 begin
-  if jsonb_typeof(p_message) is distinct from 'object'
-    or jsonb_typeof(p_message -> 'parts') is distinct from 'array'
-    or jsonb_array_length(p_message -> 'parts') = 0 then
-    raise exception using errcode = '22023',
-      message = 'p_message must be an A2A Message: an object with a non-empty array "parts"';
+  if v_problem is not null then
+    raise exception using errcode = '22023', message = 'p_message ' || v_problem;
   end if;
   perform reactive_worker_private.require_visible(p_id);
   return reactive_worker_private.answer_todo(p_id, p_message);
 end
-$$;
-
-create function public.todo_stats(p_agent_type text default null) returns jsonb
-language sql stable
-set search_path = ''
-as $$
-  with counted as (
-    select t.agent_type, t.agent_status, count(*) as n
-    from public.todolist t
-    where p_agent_type is null or t.agent_type = p_agent_type
-    group by t.agent_type, t.agent_status
-  ), typed as (
-    select c.agent_type,
-      sum(c.n) as total_tasks,
-      coalesce(sum(c.n) filter (where c.agent_status = 'pending'), 0) as pending_tasks,
-      coalesce(sum(c.n) filter (where c.agent_status = 'in_progress'), 0) as in_progress_tasks,
-      coalesce(sum(c.n) filter (where c.agent_status = 'input_required'), 0) as input_required_tasks,
-      coalesce(sum(c.n) filter (where c.agent_status = 'completed'), 0) as completed_tasks,
-      coalesce(sum(c.n) filter (where c.agent_status = 'failed'), 0) as failed_tasks,
-      coalesce(sum(c.n) filter (where c.agent_status = 'cancelled'), 0) as cancelled_tasks
-    from counted c
-    group by c.agent_type
-  ), oldest as (
-    -- How long the task that has waited longest could have been running: scheduled ones do not wait yet.
-    select min(o.available_at) as available_at
-    from (select c.agent_type from counted c where c.agent_status = 'pending') p
-    cross join lateral (
-      select t.available_at from public.todolist t
-      where t.agent_status = 'pending' and t.agent_type = p.agent_type
-      order by t.available_at limit 1
-    ) o
-    where o.available_at <= public.reactive_worker_now()
-  )
-  select jsonb_build_object(
-    'total_tasks', coalesce(sum(y.total_tasks), 0),
-    'pending_tasks', coalesce(sum(y.pending_tasks), 0),
-    'in_progress_tasks', coalesce(sum(y.in_progress_tasks), 0),
-    'input_required_tasks', coalesce(sum(y.input_required_tasks), 0),
-    'completed_tasks', coalesce(sum(y.completed_tasks), 0),
-    'failed_tasks', coalesce(sum(y.failed_tasks), 0),
-    'cancelled_tasks', coalesce(sum(y.cancelled_tasks), 0),
-    'oldest_pending_seconds', extract(epoch from public.reactive_worker_now() - (select o.available_at from oldest o)),
-    'workers_alive', (select count(*) from public.workers w where w.lease_until > public.reactive_worker_now()),
-    'by_agent_type', coalesce(jsonb_object_agg(y.agent_type, to_jsonb(y) - 'agent_type')
-      filter (where y.agent_type is not null), '{}'))
-  from typed y
 $$;

@@ -91,6 +91,7 @@ create policy "workers hear their mailboxes" on public.worker_mailbox
 
 revoke all on function
   public.reactive_worker_now(),
+  public.reactive_worker_uuid(),
   public.reactive_worker_schema_version(),
   public.register_worker(uuid, text, text[], integer, double precision, jsonb),
   public.heartbeat_worker(uuid, double precision, jsonb, jsonb),
@@ -99,15 +100,15 @@ revoke all on function
   public.set_worker_state(uuid, text),
   public.list_workers(),
   public.submit_todos(jsonb),
-  public.sweep_todos(uuid, text[], integer, text),
-  public.claim_todos(uuid, uuid[], integer),
+  public.reclaim_todos(uuid),
+  public.sweep_todos(uuid, text[], integer, text, uuid[]),
+  public.claim_todos(uuid, uuid[], integer, bigint),
   public.append_events(uuid, jsonb),
   public.finish_todos(uuid, jsonb),
   public.release_todos(uuid, jsonb),
   public.cancel_todo(uuid, text),
   public.retry_todo(uuid),
-  public.answer_todo(uuid, jsonb),
-  public.todo_stats(text)
+  public.answer_todo(uuid, jsonb)
   from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -115,8 +116,9 @@ grant execute on function
   public.heartbeat_worker(uuid, double precision, jsonb, jsonb),
   public.unregister_worker(uuid),
   public.touch_probe(uuid),
-  public.sweep_todos(uuid, text[], integer, text),
-  public.claim_todos(uuid, uuid[], integer),
+  public.reclaim_todos(uuid),
+  public.sweep_todos(uuid, text[], integer, text, uuid[]),
+  public.claim_todos(uuid, uuid[], integer, bigint),
   public.append_events(uuid, jsonb),
   public.finish_todos(uuid, jsonb),
   public.release_todos(uuid, jsonb)
@@ -131,8 +133,9 @@ alter function public.register_worker(uuid, text, text[], integer, double precis
 alter function public.heartbeat_worker(uuid, double precision, jsonb, jsonb) security definer;
 alter function public.unregister_worker(uuid) security definer;
 alter function public.touch_probe(uuid) security definer;
-alter function public.sweep_todos(uuid, text[], integer, text) security definer;
-alter function public.claim_todos(uuid, uuid[], integer) security definer;
+alter function public.reclaim_todos(uuid) security definer;
+alter function public.sweep_todos(uuid, text[], integer, text, uuid[]) security definer;
+alter function public.claim_todos(uuid, uuid[], integer, bigint) security definer;
 alter function public.append_events(uuid, jsonb) security definer;
 alter function public.finish_todos(uuid, jsonb) security definer;
 alter function public.release_todos(uuid, jsonb) security definer;
@@ -140,8 +143,7 @@ alter function public.release_todos(uuid, jsonb) security definer;
 -- For people who run workers.
 grant execute on function
   public.set_worker_state(uuid, text),
-  public.list_workers(),
-  public.todo_stats(text)
+  public.list_workers()
   to service_role;
 
 grant execute on function
@@ -149,25 +151,33 @@ grant execute on function
   public.cancel_todo(uuid, text),
   public.retry_todo(uuid),
   public.answer_todo(uuid, jsonb),
-  -- Column defaults read the clock with the rights of whoever inserts.
-  public.reactive_worker_now()
+  -- Column defaults read the clock, and make ids, with the rights of whoever inserts.
+  public.reactive_worker_now(),
+  public.reactive_worker_uuid()
   to authenticated, service_role;
 
 -- Anybody may ask whether the migrations are applied.
 grant execute on function public.reactive_worker_schema_version()
   to anon, authenticated, service_role, reactive_worker;
 
-revoke all on schema reactive_worker_private from public, anon, authenticated, service_role;
-revoke all on all functions in schema reactive_worker_private from public, anon, authenticated, service_role;
+-- Nobody but the owner: the functions of workers, being SECURITY DEFINER, call these as their owner. EXECUTE is given by
+-- name, for what the public functions call as the user.
+revoke all on schema reactive_worker_private from public, anon, authenticated, service_role, reactive_worker;
+revoke all on all tables in schema reactive_worker_private
+  from public, anon, authenticated, service_role, reactive_worker;
+revoke all on all functions in schema reactive_worker_private
+  from public, anon, authenticated, service_role, reactive_worker;
 grant usage on schema reactive_worker_private to authenticated, service_role;
-grant execute on all functions in schema reactive_worker_private to service_role;
--- Only what the public functions call as the user. Whoever gets here has passed require_visible.
 grant execute on function
   reactive_worker_private.submit_problem(jsonb),
+  reactive_worker_private.insert_todos(jsonb, timestamp with time zone, uuid),
+  reactive_worker_private.todo_problem(text, text, jsonb, integer, timestamp with time zone, integer, integer, text, text, boolean),
+  reactive_worker_private.message_problem(jsonb),
   reactive_worker_private.is_uuid(text),
   reactive_worker_private.is_whole(jsonb, numeric, numeric),
   reactive_worker_private.require_visible(uuid),
+  -- Whoever gets to these has passed require_visible.
   reactive_worker_private.cancel_todo(uuid, text),
   reactive_worker_private.retry_todo(uuid),
   reactive_worker_private.answer_todo(uuid, jsonb)
-  to authenticated;
+  to authenticated, service_role;

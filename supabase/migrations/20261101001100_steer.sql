@@ -20,6 +20,25 @@ create table public.steering (
 );
 comment on table public.steering is 'Messages to running agents, and what became of each. Written by functions only.';
 
+-- Whoever writes, and by whatever way: what no run can read must not lie in the way of what it can.
+create function reactive_worker_private.steering_limits() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_problem text := reactive_worker_private.message_problem(new.message);
+begin
+  if v_problem is not null then
+    raise exception using errcode = '22023', message = 'message ' || v_problem, table = 'steering', column = 'message',
+      constraint = 'steering_limits';
+  end if;
+  return new;
+end
+$$;
+
+create trigger steering_limits before insert or update of message on public.steering
+  for each row execute function reactive_worker_private.steering_limits();
+
 create index steering_todolist_idx on public.steering (todolist_id, n);
 
 -- A person steers; thousands of unread messages are a loop that went wrong.
@@ -65,35 +84,34 @@ create function public.steer_todo(p_id uuid, p_message jsonb) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_problem text := coalesce(reactive_worker_private.message_problem(p_message),
+    case when not reactive_worker_private.is_uuid(p_message ->> 'messageId') then 'must have a uuid as messageId' end);
 begin
-  if jsonb_typeof(p_message) is distinct from 'object'
-    or jsonb_typeof(p_message -> 'parts') is distinct from 'array'
-    or jsonb_array_length(p_message -> 'parts') = 0
-    or not reactive_worker_private.is_uuid(p_message ->> 'messageId') then
-    raise exception using errcode = '22023', message =
-      'p_message must be an A2A Message: an object with a uuid as "messageId" and a non-empty array "parts"';
+  if v_problem is not null then
+    raise exception using errcode = '22023', message = 'p_message ' || v_problem;
   end if;
   perform reactive_worker_private.require_visible(p_id);
   return reactive_worker_private.steer_todo(p_id, p_message);
 end
 $$;
 
--- For heartbeats: which of these tasks have messages that wait to be applied. By index, and mostly finding nothing.
+-- For heartbeats: which of these runs have messages that wait to be applied. By index, and mostly finding nothing.
 create function reactive_worker_private.steered(p_runs jsonb) returns jsonb
 language plpgsql stable
 set search_path = ''
 as $$
 begin
   return (
-    select coalesce(jsonb_agg(distinct s.todolist_id), '[]')
-    from jsonb_to_recordset(p_runs) as r (id uuid)
+    select coalesce(jsonb_agg(distinct jsonb_build_object('id', r.id, 'attempt', r.attempt)), '[]')
+    from jsonb_to_recordset(p_runs) as r (id uuid, attempt integer)
     join public.steering s on s.todolist_id = r.id
     where s.applied_at is null and s.refused_at is null);
 end
 $$;
 
--- The messages of a worker's own runs that wait to be applied. Reading changes nothing: an answer that got lost is
--- asked for again.
+-- The messages of a worker's own runs that wait to be applied: the first eight megabytes of them, one at least. Reading
+-- changes nothing: an answer that got lost is asked for again.
 create function public.read_steering(p_worker_id uuid, p_runs jsonb) returns jsonb
 language plpgsql stable security definer
 set search_path = ''
@@ -102,13 +120,18 @@ begin
   perform reactive_worker_private.check_runs('p_runs', p_runs);
   return (
     select jsonb_build_object('messages', coalesce(jsonb_agg(jsonb_build_object(
-      'id', s.id, 'todolist_id', s.todolist_id, 'attempt', t.attempt, 'message', s.message,
-      'accepted', s.accepted_at is not null) order by s.n), '[]'))
-    from jsonb_to_recordset(p_runs) as r (id uuid, attempt integer)
-    join public.todolist t on t.id = r.id and t.attempt = r.attempt
-      and t.agent_status = 'in_progress' and t.worker_id = p_worker_id
-    join public.steering s on s.todolist_id = t.id
-    where s.applied_at is null and s.refused_at is null);
+      'id', m.id, 'todolist_id', m.todolist_id, 'attempt', m.attempt, 'message', m.message,
+      'accepted', m.accepted) order by m.n), '[]'))
+    from (
+      select s.id, s.todolist_id, t.attempt, s.message, s.accepted_at is not null as accepted, s.n,
+        sum(octet_length(s.message::text)) over (order by s.n) - octet_length(s.message::text) as before
+      from jsonb_to_recordset(p_runs) as r (id uuid, attempt integer)
+      join public.todolist t on t.id = r.id and t.attempt = r.attempt
+        and t.agent_status = 'in_progress' and t.worker_id = p_worker_id
+      join public.steering s on s.todolist_id = t.id
+      where s.applied_at is null and s.refused_at is null
+    ) m
+    where m.before < 8388608);
 end
 $$;
 
@@ -148,15 +171,11 @@ revoke all on function
   reactive_worker_private.most_open_steering(),
   reactive_worker_private.steer_todo(uuid, jsonb),
   reactive_worker_private.steered(jsonb),
-  reactive_worker_private.note_steering()
+  reactive_worker_private.note_steering(),
+  reactive_worker_private.steering_limits()
   from public, anon, authenticated, service_role, reactive_worker;
 grant execute on function public.steer_todo(uuid, jsonb) to authenticated, service_role;
 -- SECURITY DEFINER as the worker's other functions are, and for the same reason.
 grant execute on function public.read_steering(uuid, jsonb) to service_role, reactive_worker;
 -- Called as the user, who has passed require_visible.
 grant execute on function reactive_worker_private.steer_todo(uuid, jsonb) to authenticated, service_role;
-grant execute on function
-  reactive_worker_private.most_open_steering(),
-  reactive_worker_private.steered(jsonb),
-  reactive_worker_private.note_steering()
-  to service_role;

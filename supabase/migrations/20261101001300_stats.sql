@@ -1,5 +1,89 @@
--- How long tasks wait and run, how many end, and why some fail: over a window of recent time, so that what it costs
--- does not follow the size of the table.
+-- How many tasks there are; how long they wait and run, how many end, and why some fail: over a window of recent time, so
+-- that what it costs does not follow the size of the table.
+
+-- Counts, by an index of the table alone. By agent type for the p_types busiest, what is open counting first; `others`
+-- sums up the rest, so that a type for each customer makes no answer of megabytes.
+create function public.todo_stats(p_agent_type text default null, p_types integer default 100) returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := public.reactive_worker_now();
+  v_counts jsonb;
+  v_pending_types text[];
+  v_pending_type_count integer;
+  v_oldest timestamptz;
+begin
+  if p_types is null or p_types not between 1 and 1000 then
+    raise exception using errcode = '22023',
+      message = format('p_types must be between 1 and 1000, got %s', coalesce(p_types::text, 'null'));
+  end if;
+  with counted as materialized (
+    select t.agent_type, t.agent_status, count(*) as n
+    from public.todolist t
+    where p_agent_type is null or t.agent_type = p_agent_type
+    group by t.agent_type, t.agent_status
+  ), typed as materialized (
+    select c.agent_type,
+      sum(c.n) as total_tasks,
+      coalesce(sum(c.n) filter (where c.agent_status = 'pending'), 0) as pending_tasks,
+      coalesce(sum(c.n) filter (where c.agent_status = 'in_progress'), 0) as in_progress_tasks,
+      coalesce(sum(c.n) filter (where c.agent_status = 'input_required'), 0) as input_required_tasks,
+      coalesce(sum(c.n) filter (where c.agent_status = 'completed'), 0) as completed_tasks,
+      coalesce(sum(c.n) filter (where c.agent_status = 'failed'), 0) as failed_tasks,
+      coalesce(sum(c.n) filter (where c.agent_status = 'cancelled'), 0) as cancelled_tasks
+    from counted c
+    group by c.agent_type
+  ), best as materialized (
+    select y.* from typed y
+    order by y.pending_tasks + y.in_progress_tasks + y.input_required_tasks desc, y.total_tasks desc, y.agent_type
+    limit p_types
+  ), sums (who, figures) as (
+    select b.agent_type, to_jsonb(b) - 'agent_type' from best b
+    union all
+    -- '' is no agent type: the sum of all.
+    select '', jsonb_build_object(
+      'total_tasks', coalesce(sum(y.total_tasks), 0), 'pending_tasks', coalesce(sum(y.pending_tasks), 0),
+      'in_progress_tasks', coalesce(sum(y.in_progress_tasks), 0),
+      'input_required_tasks', coalesce(sum(y.input_required_tasks), 0),
+      'completed_tasks', coalesce(sum(y.completed_tasks), 0), 'failed_tasks', coalesce(sum(y.failed_tasks), 0),
+      'cancelled_tasks', coalesce(sum(y.cancelled_tasks), 0), 'agent_types', count(*))
+    from typed y
+  )
+  select jsonb_object_agg(s.who, s.figures), (select count(*) from typed y where y.pending_tasks > 0),
+    (select array_agg(p.agent_type) from (select y.agent_type from typed y where y.pending_tasks > 0 limit 200) p)
+  into v_counts, v_pending_type_count, v_pending_types
+  from sums s;
+
+  -- How long the task that has waited longest could have been running: scheduled ones do not wait yet. One step down an
+  -- index for each type, or with more of them through all of that index.
+  if v_pending_type_count <= 200 then
+    select min(o.available_at) into v_oldest
+    from unnest(v_pending_types) y (agent_type)
+    cross join lateral (
+      select t.available_at from public.todolist t
+      where t.agent_status = 'pending' and t.agent_type = y.agent_type
+      order by t.available_at limit 1
+    ) o;
+  else
+    select min(t.available_at) into v_oldest from public.todolist t
+    where t.agent_status = 'pending' and (p_agent_type is null or t.agent_type = p_agent_type);
+  end if;
+
+  return (v_counts -> '' ) - 'agent_types' || jsonb_build_object(
+    'oldest_pending_seconds', case when v_oldest <= v_now then extract(epoch from v_now - v_oldest) end,
+    'workers_alive', (select count(*) from public.workers w where w.lease_until > v_now),
+    'by_agent_type', v_counts - '',
+    'others', (
+      select jsonb_build_object('agent_types', (v_counts #>> '{"",agent_types}')::bigint
+          - (select count(*) from jsonb_object_keys(v_counts - '')))
+        || jsonb_object_agg(f.key, f.value::bigint - coalesce((
+          select sum((b.value ->> f.key)::bigint) from jsonb_each(v_counts - '') b), 0))
+      from jsonb_each_text((v_counts -> '') - 'agent_types') f
+    ));
+end
+$$;
+comment on function public.todo_stats(text, integer) is 'How many tasks there are, by status and agent type.';
 
 -- What ended last. agent_status is in it, so that counting reads the index alone.
 create index todolist_ended_idx on public.todolist (completed_at, agent_status) where completed_at is not null;
@@ -80,6 +164,10 @@ $$;
 comment on function public.todo_timings(text, double precision) is
   'Recent wait and run times in seconds, completed tasks by minute, failures by cause.';
 
-revoke all on function public.todo_timings(text, double precision)
+revoke all on function public.todo_stats(text, integer), public.todo_timings(text, double precision)
   from public, anon, authenticated, service_role, reactive_worker;
-grant execute on function public.todo_timings(text, double precision) to service_role;
+grant execute on function
+  public.todo_stats(text, integer),
+  public.todo_timings(text, double precision),
+  reactive_worker_private.seconds_within(text, double precision, double precision, double precision)
+  to service_role;

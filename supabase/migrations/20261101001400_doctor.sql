@@ -17,8 +17,8 @@ declare
   v_functions constant text[] := array[
     'register_worker', 'heartbeat_worker', 'unregister_worker', 'touch_probe', 'set_worker_state', 'list_workers',
     'submit_todos', 'cancel_todo', 'retry_todo', 'answer_todo', 'steer_todo', 'read_steering', 'sweep_todos',
-    'claim_todos', 'append_events', 'finish_todos', 'release_todos', 'push_ways', 'todo_stats', 'todo_timings', 'tail_events',
-    'reactive_worker_now',
+    'reclaim_todos', 'claim_todos', 'append_events', 'finish_todos', 'release_todos', 'push_ways', 'todo_stats',
+    'todo_timings', 'prune_todos', 'tail_events', 'reactive_worker_now', 'reactive_worker_uuid',
     'reactive_worker_schema_version', 'reactive_worker_diagnose', 'reactive_worker_rows'];
   v_settings constant text[] := array['statement_timeout', 'lock_timeout', 'pgrst.db_schemas', 'pgrst.db_max_rows'];
   v_roles constant text[] := array['anon', 'authenticated', 'service_role', 'reactive_worker', 'authenticator'];

@@ -26,11 +26,15 @@ grant execute on function
   public.retry_todo(uuid),
   public.answer_todo(uuid, jsonb),
   public.steer_todo(uuid, jsonb),
-  public.reactive_worker_now()
+  public.reactive_worker_now(),
+  public.reactive_worker_uuid()
   to anon;
 grant usage on schema reactive_worker_private to anon;
 grant execute on function
   reactive_worker_private.submit_problem(jsonb),
+  reactive_worker_private.insert_todos(jsonb, timestamp with time zone, uuid),
+  reactive_worker_private.todo_problem(text, text, jsonb, integer, timestamp with time zone, integer, integer, text, text, boolean),
+  reactive_worker_private.message_problem(jsonb),
   reactive_worker_private.is_uuid(text),
   reactive_worker_private.is_whole(jsonb, numeric, numeric),
   reactive_worker_private.require_visible(uuid),

@@ -12,7 +12,8 @@ revoke execute on function
   public.retry_todo(uuid),
   public.answer_todo(uuid, jsonb),
   public.steer_todo(uuid, jsonb),
-  public.reactive_worker_now()
+  public.reactive_worker_now(),
+  public.reactive_worker_uuid()
   from anon;
 revoke all on all functions in schema reactive_worker_private from anon;
 revoke all on schema reactive_worker_private from anon;

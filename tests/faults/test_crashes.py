@@ -64,10 +64,11 @@ async def test_5000_tasks_survive_a_worker_killed_every_two_seconds(
     assert await broken_logs(db) == []
     assert await query(db, LATE) == []
     again = await query(db, REASONS)
-    # Each further run has one reason, and the only one there may be is that the worker was killed.
+    # Each further run has one reason, and the only one there may be is that the worker was killed. Who was
+    # lost with others has not failed.
     for row in again:
-        assert row["why"] == ["task_lost: worker lost"] * row["failures"]
-        assert row["attempt"] == row["failures"] + 1
+        assert row["why"] == ["task_lost: worker lost"] * (row["attempt"] - 1)
+        assert row["failures"] < row["attempt"]
     runs = Counter(row["attempt"] for row in again)
     print(f"{kills} kills; {len(again)} tasks ran more than once, each lost with its worker: {dict(runs)}")
 
@@ -149,7 +150,7 @@ async def test_a_task_that_kills_its_process_fails_in_the_end_and_its_neighbours
     (poison,) = await insert(db, ["poison"], input_data={"exit": 3})
     await query(db, "update todolist set max_failures = 2 where id = %s", poison)
     neighbours = await insert(db, [f"n {n}" for n in range(5)], input_data={"sleep": 0.05})
-    await query(db, "update todolist set max_failures = 10 where id <> %s", poison)
+    await query(db, "update todolist set max_failures = 1 where id <> %s", poison)
     process = worker(local_supabase, tmp_path, lease=2, heartbeat=0.5, polling_interval=0.5)
     fleet.append(process.start())
 
@@ -161,11 +162,15 @@ async def test_a_task_that_kills_its_process_fails_in_the_end_and_its_neighbours
     await eventually(settled, timeout=60, interval=0.2)
     (row,) = await query(db, "select * from todolist where id = %s", poison)
     assert row["error"]["message"] == "worker lost"
-    assert (row["failures"], row["attempt"]) == (2, 2)
+    # Six in flight, then three, then alone as often as its budget lasts; fewer, if some ended in time.
+    assert row["failures"] == 2
+    assert row["attempt"] <= 4
     log = await kinds(db, poison)
-    assert log.count("task_started") == 2
+    assert log.count("task_started") == row["attempt"]
     assert log[-2:] == ["task_lost", "task_failed"]
     assert await count(db, "failed") == 1
+    paid = await query(db, "select id from todolist where agent_status = 'completed' and failures > 0")
+    assert paid == []
     assert await broken_logs(db) == []
 
 

@@ -92,16 +92,17 @@ SPOILED = {
         {"grants": "warn"},
     ),
     "EXECUTE is lost": (
-        "revoke execute on function claim_todos(uuid, uuid[], integer) from reactive_worker, service_role",
+        "revoke execute on function claim_todos(uuid, uuid[], integer, bigint)"
+        " from reactive_worker, service_role",
         {"functions": "fail"},
     ),
     "EXECUTE is open to PUBLIC": (
         "grant execute on function finish_todos(uuid, jsonb) to public;"
-        "grant execute on function reactive_worker_private.put_back(uuid[], boolean) to public",
+        "grant execute on function reactive_worker_private.put_back(uuid[], text, boolean) to public",
         {"functions": "fail"},
     ),
     "EXECUTE is open to anon": ("grant execute on function list_workers() to anon", {"functions": "warn"}),
-    "a function is gone": ("drop function claim_todos(uuid, uuid[], integer)", {"functions": "fail"}),
+    "a function is gone": ("drop function claim_todos(uuid, uuid[], integer, bigint)", {"functions": "fail"}),
     "a function lost its search_path and its rights": (
         "alter function release_todos(uuid, jsonb) reset search_path;"
         "alter function release_todos(uuid, jsonb) security invoker",

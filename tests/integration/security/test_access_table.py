@@ -80,6 +80,8 @@ heartbeat_worker                -    -    -     -     1      1
 unregister_worker               -    -    -     -     1      1
 touch_probe                     -    -    -     -     1      1
 sweep_todos                     -    -    -     -     1      1
+reclaim_todos                   -    -    -     -     1      1
+prune_todos                     -    -    -     -     -      1
 claim_todos                     -    -    -     -     1      1
 append_events                   -    -    -     -     1      1
 finish_todos                    -    -    -     -     1      1
@@ -90,11 +92,13 @@ list_workers                    -    -    -     -     -      1
 todo_stats                      -    -    -     -     -      1
 todo_timings                    -    -    -     -     -      1
 reactive_worker_now             -    -    1     1     -      1
+reactive_worker_uuid            -    -    1     1     -      1
 reactive_worker_schema_version  -    1    1     1     1      1
 reactive_worker_diagnose        -    -    -     -     1      1
 reactive_worker_rows            -    -    -     -     1      1
 foreign_function                -    -    -     -     -      1
 put_back in reactive_worker_private - x   x     x     x      x
+lock_todos in reactive_worker_private - x x     x     x      x
 cancel_todo in reactive_worker_private - x x    x     x      x
 """
 
@@ -232,9 +236,11 @@ class Api:
             return f"todolist_id=eq.{task}", row
         if table == "steering":
             task = self.task("in_progress")
-            said = "insert into steering (id, todolist_id, message) values (gen_random_uuid(), %s, '{}')"
-            self.sql(said, task)
-            return f"todolist_id=eq.{task}", {"id": str(uuid.uuid4()), "todolist_id": task, "message": {}}
+            said = "insert into steering (id, todolist_id, message) values (gen_random_uuid(), %s, %s)"
+            message = {"parts": [{"text": "shorter"}]}
+            self.sql(said, task, json.dumps(message))
+            new = {"id": str(uuid.uuid4()), "todolist_id": task, "message": message}
+            return f"todolist_id=eq.{task}", new
         if table == "workers":
             new = {"id": str(uuid.uuid4()), "lease_until": "2030-01-01T00:00:00Z"}
             return f"id=eq.{self.worker()}", new
@@ -271,8 +277,12 @@ class Api:
             "foreign_function",
         ) or name.startswith("reactive_worker_"):
             return {}
+        if name == "prune_todos":
+            return {"p_older_than": "1 day"}
+        if name == "lock_todos":
+            return {"p_ids": []}
         if name == "put_back":
-            return {"p_ids": [], "p_lost": True}
+            return {"p_ids": [], "p_how": "lost"}
         worker = {"p_worker_id": self.worker()}
         more: dict[str, dict[str, Any]] = {
             "register_worker": {
@@ -350,7 +360,7 @@ def test_a_right_that_is_opened_shows(api: Api) -> None:
         "grant insert (agent_status) on todolist to authenticated;"
         "alter table events disable row level security;"
         "grant execute on function push_ways() to authenticated;"
-        "revoke execute on function claim_todos(uuid, uuid[], integer) from reactive_worker;"
+        "revoke execute on function claim_todos(uuid, uuid[], integer, bigint) from reactive_worker;"
         "notify pgrst, 'reload schema'"
     )
     assert api.differences({**cells(TABLES), **cells(FUNCTIONS)}) == {

@@ -12,7 +12,13 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 #: SQL type of the parameters that are neither text, number nor JSON.
-TYPES = {"p_worker_id": "uuid", "p_id": "uuid", "p_ids": "uuid[]", "p_agent_types": "text[]"}
+TYPES = {
+    "p_worker_id": "uuid",
+    "p_id": "uuid",
+    "p_ids": "uuid[]",
+    "p_agent_types": "text[]",
+    "p_except": "uuid[]",
+}
 
 TERMINAL = ("task_completed", "task_failed", "task_rejected", "task_cancelled")
 
@@ -128,9 +134,14 @@ class Caller:
     async def sweep(
         self, by: str | None = None, *, types: Sequence[str] = ("echo",), limit: int = 100
     ) -> dict[str, Any]:
-        """Sweep; only a living worker puts tasks of the dead back, so name one (`by`) where that matters."""
-        worker = by or str(uuid.uuid4())
-        return await self.call("sweep_todos", p_worker_id=worker, p_agent_types=list(types), p_limit=limit)
+        """Reclaim, then sweep, as a worker does it, and with the answers of both.
+
+        Only a living worker puts tasks of the dead back, so name one (`by`) where that matters.
+        """
+        worker = by or await self.register(types=types, lease=3600)
+        reclaimed = await self.call("reclaim_todos", p_worker_id=worker)
+        swept = await self.call("sweep_todos", p_worker_id=worker, p_agent_types=list(types), p_limit=limit)
+        return {**reclaimed, **swept}
 
     async def todo(self, id: str) -> dict[str, Any]:
         """A task's row."""

@@ -30,6 +30,12 @@ class Task:
     failures: int = 0
     worker: str | None = None
     cancel: bool = False
+    #: The worker it was lost with.
+    suspect: str | None = None
+    #: How many may be in flight where it runs, while it is a suspect.
+    company: int = 0
+    #: The worker that makes room for it.
+    reserved: str | None = None
     log: list[str] = field(default_factory=list[str])
 
     def end(self, status: str) -> None:
@@ -57,8 +63,7 @@ class Model:
 
     def register(self, worker: str) -> None:
         if not self.lives(worker):
-            for task in self.held_by(worker):
-                self._lose(task)
+            self._lose_all([worker])
             self.workers[worker] = Worker(self.now + LEASE, self.now)
         self.workers[worker].lease_until = self.now + LEASE
 
@@ -76,19 +81,20 @@ class Model:
         return sum(self._release(task) for task in self.held_by(worker))
 
     def sweep(self, worker: str) -> int:
-        lost = [
-            task for task in self.tasks.values() if task.status == HELD and task.worker not in self.workers
-        ]
+        gone = {str(task.worker) for task in self.tasks.values() if task.status == HELD} - set(self.workers)
+        dead: list[str] = []
         me = self.workers.get(worker)
         for id, found in list(self.workers.items()):
             if id == worker or found.lease_until > self.now or me is None or me.lease_until <= self.now:
                 continue
             if me.alive_since <= found.lease_until or me.alive_since <= self.now - LEASE / 3:
-                lost += self.held_by(id)
+                dead.append(id)
                 del self.workers[id]
-        for task in lost:
-            self._lose(task)
-        return len(lost)
+        lost = self._lose_all(dead) + self._lose_all(gone)
+        for task in self.tasks.values():
+            if task.status in ENDED:
+                task.suspect = task.reserved = None
+        return lost
 
     def candidates(self) -> list[str]:
         due = [
@@ -101,10 +107,54 @@ class Model:
     # -- runs --------------------------------------------------------------------------------------
 
     def claim(self, worker: str, ids: Iterable[str], want: int) -> list[str]:
+        """Suspects run in smaller company; see SUSPECTS in the migrations."""
+        offered = list(ids)
+        held = self.held_by(worker)
+        company = min((task.company for task in held if task.suspect), default=1000)
+        want = max(0, min(want, company - len(held)))
+        if company <= len(held):
+            return []
+        suspects = [id for id in offered if self.tasks[id].suspect and self._due(id)]
+        reserved = [id for id in suspects if self.tasks[id].reserved == worker][:1]
+        suspects.sort(key=lambda id: id not in reserved)
+        for id, task in self.tasks.items():
+            if task.reserved == worker and id not in reserved:
+                task.reserved = None
+        ordinary = [id for id in offered if id not in suspects]
+        if not suspects:
+            return self._take(worker, ordinary, want)
+        if not reserved and (taken := self._take(worker, offered[: offered.index(suspects[0])], want)):
+            return taken
+        fits: list[str] = []
+        for id in suspects:
+            if len(fits) < want and len(held) + len(fits) < min(company, self.tasks[id].company):
+                company = min(company, self.tasks[id].company)
+                fits.append(id)
+        if fits:
+            return self._take(worker, fits, want)
+        if reserved:
+            return []
+        makers = [
+            task
+            for task in self.tasks.values()
+            if task.suspect and task.reserved and self.lives(task.reserved)
+        ]
+        free = [id for id in suspects if not self.lives(self.tasks[id].reserved or "")]
+        if free and len(makers) < max(1, sum(map(self.lives, self.workers)) // 2):
+            self.tasks[free[0]].reserved = worker
+            return []
+        return self._take(worker, ordinary, want)
+
+    def _due(self, id: str) -> bool:
+        task = self.tasks[id]
+        return task.status == "pending" and task.available_at <= self.now
+
+    def _take(self, worker: str, ids: Iterable[str], want: int) -> list[str]:
         claimed: list[str] = []
         for id in ids:
             task = self.tasks[id]
-            if len(claimed) < want and task.status == "pending" and task.available_at <= self.now:
+            if len(claimed) < want and self._due(id):
+                task.reserved = None
                 task.status, task.worker, task.attempt = HELD, worker, task.attempt + 1
                 task.log.append("task_started")
                 claimed.append(id)
@@ -119,6 +169,7 @@ class Model:
 
     def finish(self, id: str, kind: str, wait: float, counts: bool) -> None:
         task = self.tasks[id]
+        task.suspect = task.reserved = None
         if task.cancel and kind in ("retry", "input_required"):
             task.end("cancelled")
         elif kind == "input_required":
@@ -137,11 +188,35 @@ class Model:
         self._release(self.tasks[id])
 
     def _release(self, task: Task) -> int:
+        task.reserved = None
         if task.cancel:
             task.end("cancelled")
         else:
             task.back("task_released", self.now)
         return 1
+
+    def _lose_all(self, workers: Iterable[str]) -> int:
+        """Who is lost alone counts a failure, and clears those it was once lost with; others are suspects."""
+        held = {worker: self.held_by(worker) for worker in workers}
+        alone = [tasks[0] for tasks in held.values() if len(tasks) == 1]
+        together = [task for tasks in held.values() if len(tasks) > 1 for task in tasks]
+        groups = {task.suspect for task in alone if task.suspect}
+        for task in self.tasks.values():
+            if task.suspect in groups and task not in alone:
+                task.suspect = task.reserved = None
+        for task in alone:
+            self._lose(task)
+        for task in together:
+            if task.cancel:
+                task.end("cancelled")
+            else:
+                self._blame(task, max(1, len(held[str(task.worker)]) // 2))
+                task.back("task_lost", self.now)
+        return len(alone) + len(together)
+
+    def _blame(self, task: Task, company: int) -> None:
+        task.company = min(task.company, company) if task.suspect else company
+        task.suspect, task.reserved = task.worker, None
 
     def _lose(self, task: Task) -> None:
         if task.cancel:
@@ -152,6 +227,7 @@ class Model:
             task.log.append("task_lost")
             task.end("failed")
         else:
+            self._blame(task, 1)
             wait = 0 if task.failures == 1 else 2 ** (task.failures - 2)
             task.back("task_lost", self.now + wait)
 

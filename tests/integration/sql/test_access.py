@@ -16,6 +16,7 @@ TABLES = ("todolist", "events", "workers", "worker_mailbox", "steering")
 ANYBODY = {"reactive_worker_schema_version"}
 USERS = ANYBODY | {
     "reactive_worker_now",
+    "reactive_worker_uuid",
     "submit_todos",
     "cancel_todo",
     "retry_todo",
@@ -30,6 +31,8 @@ WORKING = {
     "unregister_worker",
     "touch_probe",
     "sweep_todos",
+    "reclaim_todos",
+    "prune_todos",
     "claim_todos",
     "append_events",
     "finish_todos",
@@ -110,6 +113,9 @@ async def test_every_function_is_granted_by_name_and_to_nobody_else(service: Cal
         "retry_todo",
         "answer_todo",
         "steer_todo",
+        # They read the limits, and tell what is wrong with what they are given.
+        "todo_problem",
+        "message_problem",
     }
 
 
@@ -165,7 +171,7 @@ async def test_every_table_is_closed_by_default(service: Caller) -> None:
 async def test_anon_gets_nothing(database: Database, service: Caller) -> None:
     id = await service.submit()
     anon = Caller(await database.connect("anon"))
-    assert await anon.call("reactive_worker_schema_version") == 1
+    assert await anon.call("reactive_worker_schema_version") == 2
     for statement in (
         *(f"select 1 from {table}" for table in TABLES),
         "insert into todolist (agent_type, prompt) values ('echo', 'x')",
@@ -257,7 +263,7 @@ FORBIDDEN = (
     "select list_workers()",
     "select sweep_todos(gen_random_uuid(), '{echo}', 1)",
     "select finish_todos(gen_random_uuid(), '[]')",
-    "select reactive_worker_private.put_back('{}', true)",
+    "select reactive_worker_private.put_back('{}', 'lost')",
     "select reactive_worker_private.lock_todo(gen_random_uuid())",
 )
 

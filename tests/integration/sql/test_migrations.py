@@ -168,7 +168,11 @@ def live_once(connection: psycopg.Connection[Any]) -> None:
     assert (beat["known"], beat["lost"]) == (True, [])
     call(connection, "cancel_todo", p_id=second["id"], p_reason="enough")
     call(connection, "touch_probe", p_worker_id=worker)
-    assert call(connection, "unregister_worker", p_worker_id=worker) == {"released": 1}
+    assert call(connection, "unregister_worker", p_worker_id=worker) == {
+        "released": 1,
+        "busy": [],
+        "refused": [],
+    }
     assert call(connection, "retry_todo", p_id=second["id"])["agent_status"] == "pending"
     assert call(connection, "todo_stats")["completed_tasks"] == 1
 

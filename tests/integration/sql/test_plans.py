@@ -134,7 +134,7 @@ def test_costs_do_not_grow_with_the_backlog(meter: Meter) -> None:
     claim = {"p_worker_id": meter.worker, "p_ids": ids, "p_want": 50}
     swept, claimed = meter.scans("sweep_todos", **sweep), meter.scans("claim_todos", **claim)
     assert "todolist" not in swept | claimed, "a sequential scan"
-    assert set(swept) == {"todolist_pending_best_idx", "todolist_pending_due_idx", "todolist_held_idx"}
+    assert set(swept) == {"todolist_pending_best_idx", "todolist_pending_due_idx"}
     assert set(claimed) == {"todolist_pkey"}
 
 
@@ -170,6 +170,99 @@ def test_a_sweep_with_a_thousand_priorities_stops_when_it_has_enough(meter: Mete
     sweep = {"p_worker_id": meter.worker, "p_agent_types": ["echo"], "p_limit": 200}
     # 200 rows from ten priorities of twenty rows each, wherever they lie in the table.
     assert meter.buffers("sweep_todos", **sweep) < 700
+
+
+#: A hundred thousand rows of which few or all are due, as expressions of `i`.
+SHAPES = {
+    "one priority": {},
+    "a priority each": {"priority": "i"},
+    "all for later, a priority each": {"priority": "i", "available_at": "now() + interval '1 day'"},
+    "due ones below priorities of others for later": {
+        "priority": "case when i > 600 then i else 0 end",
+        "available_at": "case when i > 600 then now() + interval '1 day' else now() - interval '1 hour' end",
+    },
+    "an owner each": {"owner_id": "gen_random_uuid()"},
+    "an owner and a priority each, most for later": {
+        "owner_id": "gen_random_uuid()",
+        "priority": "mod(i, 1000)",
+        "available_at": "now() + case when mod(i, 100) = 0 then interval '-1 hour' else interval '1 day' end",
+    },
+    "one owner with a priority each for later": {
+        "owner_id": "case when i > 1000 then md5('one')::uuid else gen_random_uuid() end",
+        "priority": "i",
+        "available_at": "now() + case when i > 1000 then interval '1 day' else interval '-1 hour' end",
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sweep_reads_a_bounded_number_of_pages_whatever_waits(meter: Meter, shape: str) -> None:
+    columns = SHAPES[shape]
+    meter.fill(VERY_MANY, columns)
+    meter.analyze()
+    due = meter.connection.execute(
+        "select count(*) from todolist where available_at <= public.reactive_worker_now()"
+    ).fetchone()
+    assert due is not None
+    for fair_by in (None, "owner_id"):
+        sweep = {"p_worker_id": meter.worker, "p_agent_types": ["echo"], "p_limit": 500, "p_fair_by": fair_by}
+        answer = meter.call("sweep_todos", **sweep)
+        # It fills, even if it has to stop looking for better ones.
+        assert len(answer["candidates"]) == min(500, due[0])
+        # 500 rows wherever they lie, and some three pages for each of a bounded number of steps.
+        assert meter.buffers("sweep_todos", **sweep) < 20_000
+        assert "todolist" not in meter.scans("sweep_todos", **sweep), "a sequential scan"
+        if fair_by is None and shape in ("one priority", "a priority each"):
+            best = meter.connection.execute(
+                "select id::text from todolist order by priority desc, available_at, id limit 500"
+            ).fetchall()
+            assert [row["id"] for row in answer["candidates"]] == [id for (id,) in best]
+
+
+def test_what_is_known_to_be_busy_hides_nothing(meter: Meter) -> None:
+    meter.fill(MANY, {"priority": "i"})
+    meter.analyze()
+    locked = meter.best(200)
+    sweep = {"p_worker_id": meter.worker, "p_agent_types": ["echo"], "p_limit": 100}
+    answer = meter.call("sweep_todos", **sweep, p_except=locked)
+    assert [row["priority"] for row in answer["candidates"]] == list(range(MANY - 200, MANY - 300, -1))
+    assert meter.buffers("sweep_todos", **sweep, p_except=locked) < 5_000
+
+
+def test_figures_stay_small_however_many_types_there_are(meter: Meter) -> None:
+    meter.fill(MANY, {"agent_type": "'customer-' || i", "available_at": "now() - i * interval '1 second'"})
+    meter.fill(300, {"agent_type": "'busy-' || mod(i, 3)", "agent_status": "'completed'"})
+    meter.fill(3, {"agent_type": "'busiest'"})
+    meter.analyze()
+    stats = meter.call("todo_stats")
+    assert stats["total_tasks"] == MANY + 303
+    assert stats["oldest_pending_seconds"] >= MANY
+    types = stats["by_agent_type"]
+    # What is open comes first, then what is much.
+    assert (len(types), types["busiest"]["pending_tasks"]) == (100, 3)
+    others = stats["others"]
+    assert others["agent_types"] == MANY + 4 - 100
+    for name in ("total_tasks", "pending_tasks", "completed_tasks"):
+        assert others[name] + sum(figures[name] for figures in types.values()) == stats[name]
+    assert len(str(stats)) < 40_000
+    few = meter.call("todo_stats", p_types=1)
+    assert list(few["by_agent_type"]) == ["busiest"]
+    one = meter.call("todo_stats", p_agent_type="busy-1")
+    assert (one["total_tasks"], one["others"]["agent_types"], one["others"]["total_tasks"]) == (100, 0, 0)
+    [(pages,)] = meter.connection.execute("select pg_relation_size('todolist') / 8192").fetchall()
+    assert meter.buffers("todo_stats") < 4 * pages
+
+
+def test_pruning_costs_what_it_deletes(meter: Meter) -> None:
+    old = {"agent_status": "'completed'", "completed_at": "now() - i * interval '1 hour'"}
+    meter.fill(FEW, old)
+    meter.analyze()
+    prune = {"p_older_than": "1 hour", "p_limit": 50}
+    alone = meter.buffers("prune_todos", **prune)
+    meter.fill(MANY, {**old, "completed_at": "now()"})
+    meter.fill(MANY)
+    meter.analyze()
+    assert meter.buffers("prune_todos", **prune) <= alone * DEEPER
 
 
 def test_figures_are_counted_without_reading_the_tasks(meter: Meter) -> None:

@@ -27,7 +27,7 @@ async def unread(service: Caller, worker: str, *runs: dict[str, Any]) -> list[tu
     return [(row["message"]["parts"][0]["text"], row["accepted"]) for row in answer["messages"]]
 
 
-async def beat(service: Caller, worker: str, *runs: dict[str, Any]) -> list[str]:
+async def beat(service: Caller, worker: str, *runs: dict[str, Any]) -> list[dict[str, Any]]:
     held = [{"id": run["id"], "attempt": run["attempt"]} for run in runs]
     answer = await service.call(
         "heartbeat_worker", p_worker_id=worker, p_lease_seconds=30.0, p_in_flight=held
@@ -46,7 +46,7 @@ async def test_a_message_is_stored_once_and_wakes_the_worker(service: Caller) ->
     assert mailbox["signal_at"] is not None
     # The answer got lost, it is sent again: also after the task has moved on.
     assert await service.call("steer_todo", p_id=run["id"], p_message=message) == answer
-    assert await beat(service, worker, run) == [run["id"]]
+    assert await beat(service, worker, run) == [{"id": run["id"], "attempt": run["attempt"]}]
     assert await unread(service, worker, run) == [("shorter", False)]
     # Nobody but the holder numbers events while the task runs.
     assert await service.log(run["id"]) == ["task_started"]
@@ -72,7 +72,7 @@ async def test_what_the_log_says_is_what_the_table_knows(service: Caller) -> Non
     assert await unread(service, worker, run) == [("third", False)]
     # A fenced-out run changes nothing.
     lost = await append(said(run["seq"] + 4, "applied", third), attempt=run["attempt"] + 1)
-    assert lost["lost"] == [run["id"]]
+    assert lost["lost"] == [{"id": run["id"], "attempt": run["attempt"] + 1}]
     assert await unread(service, worker, run) == [("third", False)]
     await service.finish(
         worker,
@@ -118,7 +118,9 @@ async def test_only_a_running_task_is_steered(service: Caller, status: str) -> N
 async def test_what_is_refused(service: Caller) -> None:
     worker = await service.register()
     run = await service.running(worker)
-    bad: list[Any] = [[], {}, {"parts": []}, {**words(), "messageId": "m"}, {**words(), "parts": "no"}]
+    with Refused("22023", "p_message must have a uuid as messageId"):
+        await service.call("steer_todo", p_id=run["id"], p_message={**words(), "messageId": "m"})
+    bad: list[Any] = [[], {}, {"parts": []}, {**words(), "parts": "no"}]
     for message in bad:
         with Refused("22023", "p_message must be an A2A Message"):
             await service.call("steer_todo", p_id=run["id"], p_message=message)

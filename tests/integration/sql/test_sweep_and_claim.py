@@ -57,7 +57,7 @@ async def test_later_ones_are_announced_not_offered(service: Caller) -> None:
     later = await service.submit(delay_seconds=60, priority=9)
     latest = await service.submit(delay_seconds=90, priority=9)
     due = [await service.submit() for _ in range(3)]
-    await service.rows("update todolist set available_at = 'infinity' where id = %s", latest)
+    await service.rows("update todolist set available_at = '9998-12-31' where id = %s", latest)
     for limit in (2, 10):
         answer = await service.sweep(limit=limit)
         assert ids(answer["candidates"]) == due[:limit]
@@ -71,9 +71,11 @@ async def test_bad_sweeps_are_refused(service: Caller) -> None:
     for limit in (0, -1, 10_001, None):
         with Refused("22023", "p_limit must be between 1 and 10000"):
             await service.call("sweep_todos", p_worker_id=None, p_agent_types=["a"], p_limit=limit)
+    with Refused("RW001", "register again"):
+        await service.call("sweep_todos", p_worker_id=str(uuid.uuid4()), p_agent_types=["a"], p_limit=1)
     with Refused("22023", "p_agent_types must not be null"):
         await service.call("sweep_todos", p_worker_id=None, p_agent_types=None, p_limit=1)
-    assert (await service.sweep(types=[]))["candidates"] == []
+    assert (await service.sweep(await service.register(), types=[]))["candidates"] == []
 
 
 async def test_a_claim_takes_the_first_wanted_in_the_order_given(service: Caller) -> None:
@@ -119,7 +121,7 @@ async def test_a_second_claim_counts_on(service: Caller) -> None:
 
 async def test_what_cannot_be_claimed_is_gone_unless_it_may_come(service: Caller) -> None:
     worker = await service.register()
-    running = (await service.running(worker))["id"]
+    running = (await service.running())["id"]
     deleted = str(uuid.uuid4())
     later = await service.submit(delay_seconds=60)
     answer = await service.call(
@@ -248,6 +250,7 @@ async def test_a_sweep_is_bounded_and_the_next_one_goes_on(service: Caller) -> N
 
 async def test_a_fair_sweep_shows_the_best_of_each_owner(service: Caller, database: Any) -> None:
     """Ten thousand rows of one owner hide nobody, and the answer says that there are more."""
+    worker = await service.register()
     owners = {name: f"{digit}0000000-0000-0000-0000-000000000000" for name, digit in ("a4", "b8", "cc")}
     connection = await database.connect()
     fill = (
@@ -267,7 +270,7 @@ async def test_a_fair_sweep_shows_the_best_of_each_owner(service: Caller, databa
     await connection.execute(fill, ["z", 9, owners["b"], -1, 5])
 
     async def sweep(limit: int, fair_by: str | None = "owner_id") -> dict[str, Any]:
-        arguments = {"p_worker_id": None, "p_agent_types": ["echo"], "p_limit": limit, "p_fair_by": fair_by}
+        arguments = {"p_worker_id": worker, "p_agent_types": ["echo"], "p_limit": limit, "p_fair_by": fair_by}
         answer: dict[str, Any] = await service.call("sweep_todos", **arguments)
         cursor = await connection.execute(
             "select prompt from unnest(%s::uuid[]) with ordinality u (id, n)"

@@ -27,7 +27,7 @@ async def test_registering_answers_what_a_worker_needs(service: Caller) -> None:
         p_lease_seconds=12.5,
         p_info={"host": "x"},
     )
-    assert answer["schema_version"] == 1
+    assert answer["schema_version"] == 2
     assert answer["desired_state"] == "running"
     assert answer["now"] < answer["lease_until"]
     [row] = await service.rows(
@@ -95,8 +95,9 @@ async def test_a_heartbeat_extends_the_lease_and_tells_the_news(service: Caller)
     await service.move_clock(8)
     answer = await heartbeat(service, worker, running, cancelled, lost, deleted)
     assert answer["known"] is True
-    assert answer["cancel"] == [cancelled["id"]]
-    assert sorted(answer["lost"]) == sorted([lost["id"], deleted["id"]])
+    assert answer["cancel"] == [{"id": cancelled["id"], "attempt": 1}]
+    assert sorted(run["id"] for run in answer["lost"]) == sorted([lost["id"], deleted["id"]])
+    assert {run["attempt"] for run in answer["lost"]} == {1}
     await service.move_clock(37)
     assert (await heartbeat(service, worker))["known"] is True
 
@@ -111,7 +112,11 @@ async def test_a_lease_that_ran_out_may_be_renewed_until_somebody_sweeps(service
     await service.move_clock(331)
     assert (await service.sweep(watcher))["reclaimed"] == 1
     answer = await heartbeat(service, worker, run)
-    assert (answer["known"], answer["lease_until"], answer["lost"]) == (False, None, [run["id"]])
+    assert (answer["known"], answer["lease_until"], answer["lost"]) == (
+        False,
+        None,
+        [{"id": run["id"], "attempt": 1}],
+    )
 
 
 async def test_a_heartbeat_names_what_its_worker_holds_without_knowing(service: Caller) -> None:
@@ -184,13 +189,21 @@ async def test_unregistering_hands_everything_back_unharmed(service: Caller) -> 
     worker = await service.register()
     run, cancelled = await service.running(worker), await service.running(worker)
     await service.call("cancel_todo", p_id=cancelled["id"])
-    assert await service.call("unregister_worker", p_worker_id=worker) == {"released": 2}
+    assert await service.call("unregister_worker", p_worker_id=worker) == {
+        "released": 2,
+        "busy": [],
+        "refused": [],
+    }
     row = await service.todo(run["id"])
     assert (row["agent_status"], row["failures"], row["worker_id"]) == ("pending", 0, None)
     assert await service.log(run["id"]) == ["task_started", "task_released"]
     assert await service.log(cancelled["id"]) == ["task_started", "task_cancelled"]
     assert await service.rows("select 1 from workers union all select 1 from worker_mailbox") == []
-    assert await service.call("unregister_worker", p_worker_id=worker) == {"released": 0}
+    assert await service.call("unregister_worker", p_worker_id=worker) == {
+        "released": 0,
+        "busy": [],
+        "refused": [],
+    }
 
 
 async def test_the_mailbox_is_touched_by_probe_state_and_cancel(service: Caller) -> None:
@@ -239,7 +252,7 @@ async def test_the_list_of_workers_shows_the_dead_as_dead(service: Caller) -> No
 async def test_the_figures(service: Caller) -> None:
     empty = await service.call("todo_stats")
     assert (empty["total_tasks"], empty["oldest_pending_seconds"], empty["by_agent_type"]) == (0, None, {})
-    worker = await service.register()
+    worker = await service.register(types=("echo", "other"))
     await service.submit(delay_seconds=3600)
     assert (await service.call("todo_stats"))["oldest_pending_seconds"] is None
     await service.submit()

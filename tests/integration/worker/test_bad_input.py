@@ -128,16 +128,32 @@ BY_HAND = {
     "in progress with a stranger": """insert into todolist
         (agent_type, prompt, agent_status, worker_id, attempt)
         values ('test', 'stranger', 'in_progress', gen_random_uuid(), 7)""",
+    "absurd priority": "insert into todolist (agent_type, prompt, priority) values ('test', 'p', 2147483647)",
+    "absurd patience": """insert into todolist (agent_type, prompt, timeout_seconds, max_failures)
+        values ('test', 'patient', 2147483647, 2147483647)""",
+}
+
+#: Written by hand, and refused by the table.
+REFUSED_BY_HAND = {
     "due since ever": """insert into todolist (agent_type, prompt, available_at, created_at)
         values ('test', 'old', '-infinity', '-infinity')""",
     "made in a far future": """insert into todolist (agent_type, prompt, created_at)
         values ('test', 'future', '20000-01-01')""",
     "due before Christ": """insert into todolist (agent_type, prompt, available_at, created_at)
         values ('test', 'ides', '0044-03-15 BC', '0044-03-15 BC')""",
-    "absurd priority": "insert into todolist (agent_type, prompt, priority) values ('test', 'p', 2147483647)",
-    "absurd patience": """insert into todolist (agent_type, prompt, timeout_seconds, max_failures)
-        values ('test', 'patient', 2147483647, 2147483647)""",
+    "more digits than Python reads": """insert into todolist (agent_type, prompt, input_data)
+        values ('test', 'n', '{"n": 1e4400}')""",
+    "an agent type that clears the screen": """insert into todolist (agent_type, prompt)
+        values (e'test\\x1b[2J', 'esc')""",
 }
+
+
+async def refused(db: str, statement: str) -> psycopg.Error | None:
+    try:
+        await query(db, statement)
+    except psycopg.Error as error:
+        return error
+    return None
 
 
 async def test_bad_input_is_refused_or_stored_and_stops_nothing_else(
@@ -162,12 +178,17 @@ async def test_bad_input_is_refused_or_stored_and_stops_nothing_else(
             answer = await rest.post("/todolist", content=body)
             assert answer.status_code == 400, (name, answer.status_code, answer.text)
             assert answer.json()["message"], name
+        for name, statement in REFUSED_BY_HAND.items():
+            refusal = await refused(db, statement)
+            assert isinstance(refusal, psycopg.errors.InvalidParameterValue), name
+        deep = json.dumps({"agent_type": "test", "prompt": "deep", "input_data": nested(31)})
+        assert "nested deeper than 30 levels" in (await rest.post("/todolist", content=deep)).text
         assert await query(db, "select id from todolist") == []
 
         # What is stored and makes no sense to anybody: it waits, or runs.
         unknown = await client.submit_task("no such agent", "waits for ever")
         long = await client.submit_task("test", "x" * 10_000_000, {"quiet": True})
-        deep = json.dumps({"agent_type": "test", "prompt": "deep", "input_data": {"deep": nested(90)}})
+        deep = json.dumps({"agent_type": "test", "prompt": "deep", "input_data": {"deep": nested(29)}})
         assert (await rest.post("/todolist", content=deep)).status_code == 201
         by_hand = {
             name: (await query(db, f"{statement} returning id::text"))[0]["id"]
@@ -220,9 +241,12 @@ async def test_rows_nobody_can_read_fail_by_themselves_and_can_be_shown(
 ) -> None:
     """Each is the best of a backlog: it is claimed with others, until its budget is used up."""
     db = local_supabase.db_url
+    # Rows from before the table had limits.
+    await query(db, "alter table todolist disable trigger todolist_limits")
     for name, value in POISON.items():
         row = "insert into todolist (agent_type, prompt, input_data, priority) values ('test', %s, %s, 5)"
         await query(db, row, name, value)
+    await query(db, "alter table todolist enable trigger todolist_limits")
     huge = (await insert(db, ["a float is too small"], input_data={"n": 10**309}))[0]
     fine = await insert(db, [f"fine {number}" for number in range(20)])
     settings = {"heartbeat": 0.2, "polling_interval": 0.5, "concurrency": 4}

@@ -91,7 +91,7 @@ def database() -> dict[str, Any]:
 HEALTHY = Facts(
     url="http://x",
     role="service_role",
-    schema_version=1,
+    schema_version=2,
     database=database(),
     rows=1000,
     skew=0.1,
