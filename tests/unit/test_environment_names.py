@@ -26,6 +26,8 @@ OTHERS = {
     "SUPABASE_JWT_SECRET_FILE": "token mint",
     "REACTIVE_WORKER_PG_BIN": "reactive_worker.testing.plugin",
     "REACTIVE_WORKER_NODE_MODULES": "tests.node",
+    "COMP_WORDS": "the shell, when it completes a command",
+    "COMP_CWORD": "the shell, when it completes a command",
     "REMOTE_AGENT_URL": "examples/remote_agent.py and tests.remote_agent",
     "OPENAI_API_KEY": "the SDKs of models",
     "OPENAI_BASE_URL": "the SDKs of models",
