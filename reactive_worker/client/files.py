@@ -7,6 +7,7 @@ import hashlib
 import mimetypes
 import re
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,8 +79,14 @@ class FilesClient:
             "sha256": hashlib.sha256(content).hexdigest(),
         }
 
-    async def fetch_output(self, id: str) -> Any:
+    async def fetch_output(self, id: str, *, hosts: Collection[str] = ()) -> Any:
         """A task's `agent_output`, with everything in it that was put into Storage.
+
+        Parameters
+        ----------
+        hosts:
+            Further hosts, as ``name`` or ``name:port``, whose URLs are read; without it only the project's
+            own storage is, for URLs in a result are written by agents.
 
         Raises
         ------
@@ -95,10 +102,12 @@ class FilesClient:
         todo = await (await self._store.get()).get(task_id(id))
         if not isinstance(todo.agent_output, dict):
             return todo.agent_output
-        reader = Reader(await self._objects(), todo.id)
+        reader = Reader(await self._objects(), todo.id, hosts=hosts)
         return await reader.whole(cast("dict[str, Any]", todo.agent_output))
 
-    async def download_artifact(self, id: str, artifact_id: str | None = None, *, part: int = 0) -> bytes:
+    async def download_artifact(
+        self, id: str, artifact_id: str | None = None, *, part: int = 0, hosts: Collection[str] = ()
+    ) -> bytes:
         """The content of one part of a task's result: a file's bytes, a text in UTF-8, data as JSON.
 
         Parameters
@@ -107,6 +116,8 @@ class FilesClient:
             Which artifact; None for the first.
         part:
             Which of its parts, from 0.
+        hosts:
+            See `fetch_output`.
 
         Raises
         ------
@@ -128,7 +139,7 @@ class FilesClient:
                 f"task {todo.id} ({todo.agent_status}) has no "
                 f"{'artifact' if artifact_id is None else f'artifact {artifact_id!r}'} with a part {part}"
             )
-        return await Reader(await self._objects(), todo.id).content(found)
+        return await Reader(await self._objects(), todo.id, hosts=hosts).content(found)
 
     async def _objects(self) -> ObjectStore:
         return ObjectStore((await self._store.get()).connection)

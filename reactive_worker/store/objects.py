@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from storage3.exceptions import StorageApiError
@@ -19,6 +21,10 @@ from reactive_worker.errors import (
 )
 from reactive_worker.store.connection import Connection
 from reactive_worker.store.translate import is_passing, unreadable
+
+OK = 200
+#: Most bytes of one file that are read into memory. Hosted projects take files of 50 MB, unless told so.
+READ_LIMIT = 512 * 1024 * 1024
 
 
 class FileMissingError(SupabaseError):
@@ -66,11 +72,23 @@ class ObjectStore:
             fine="Duplicate",
         )
 
-    async def get(self, bucket: str, path: str) -> bytes:
-        """Read a file."""
-        return bytes(
-            await self._ask(lambda storage: storage.from_(bucket).download(path), f"read {bucket}/{path}")
-        )
+    @property
+    def url(self) -> str:
+        """The project's URL."""
+        return self._connection.url
+
+    async def get(self, bucket: str, path: str, *, limit: int = READ_LIMIT) -> bytes:
+        """Read a file of at most `limit` bytes, counted as they are once decoded."""
+        what = f"read {bucket}/{path}"
+        place = "/".join(quote(part, safe="") for part in (bucket, *path.split("/")))
+        url = f"{self._connection.url}/storage/v1/object/{place}"
+        try:
+            status, content = await read_limited(url, self._connection.credentials.headers(), limit)
+        except (httpx.HTTPError, OSError) as error:
+            raise _unreachable(self._connection.url, what, error) from error
+        if status == OK:
+            return content
+        raise _translated(_told(content, status), what, self._connection.url)
 
     async def sign(self, bucket: str, path: str, seconds: int, *, filename: str = "") -> str:
         """A URL that opens the file for so many seconds, under a name of its own if given."""
@@ -89,8 +107,7 @@ class ObjectStore:
                 return None
             raise _translated(error, what, self._connection.url) from error
         except (httpx.HTTPError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise UnreachableError(f"cannot reach {self._connection.url} ({what}): {reason}") from error
+            raise _unreachable(self._connection.url, what, error) from error
         except StorageException as error:
             raise SupabaseError(f"{what} failed: {error}") from error
         except (ValueError, TypeError, KeyError) as error:
@@ -109,3 +126,40 @@ def _translated(error: StorageApiError, what: str, url: str) -> ReactiveWorkerEr
     if is_passing(status):
         return UnreachableError(text, code=status)
     return SupabaseError(text, code=status)
+
+
+async def read_limited(url: str, headers: Mapping[str, str], limit: int) -> tuple[int, bytes]:
+    """Status and content of a URL; redirects are not followed, so that no key goes anywhere else.
+
+    Bytes are counted as they come out of decompression: 300 kB of gzip can be 300 MB.
+
+    Raises
+    ------
+    DataRefusedError
+        There are more than `limit` bytes.
+    httpx.HTTPError
+        It cannot be reached.
+    """
+    content = bytearray()
+    async with (
+        httpx.AsyncClient(timeout=60.0, follow_redirects=False) as http,
+        http.stream("GET", url, headers=dict(headers)) as answer,
+    ):
+        async for piece in answer.aiter_bytes(64 * 1024):
+            content += piece
+            if len(content) > limit:
+                raise DataRefusedError(f"a file is larger than {limit} bytes and was not read on")
+    return answer.status_code, bytes(content)
+
+
+def _unreachable(url: str, what: str, error: Exception) -> UnreachableError:
+    return UnreachableError(f"cannot reach {url} ({what}): {str(error) or type(error).__name__}")
+
+
+def _told(content: bytes, status: int) -> StorageApiError:
+    """What a refusal of the storage server says; its own status is in the body."""
+    try:
+        body = json.loads(content)
+        return StorageApiError(str(body["message"]), str(body["error"]), body["statusCode"])
+    except (ValueError, KeyError, TypeError):
+        return StorageApiError(f"HTTP {status}", "InternalError", status)

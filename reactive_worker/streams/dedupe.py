@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams._scheduling import choose_scheduler
+from reactive_worker.streams._scheduling import choose_scheduler, ticks
 
 #: `Candidate.key`: id and attempt.
 CandidateKey = tuple[str, int]
@@ -75,18 +75,17 @@ def dedupe(
         def subscribe(
             observer: abc.ObserverBase[Candidate], scheduler_: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            clock = choose_scheduler(scheduler, scheduler_)
+            now = ticks(choose_scheduler(scheduler, scheduler_))
             # id -> (when it passed, what passed)
             passed: OrderedDict[str, tuple[float, Candidate]] = OrderedDict()
 
             def on_next(candidate: Candidate) -> None:
-                moment = clock.now.timestamp()
+                moment = now()
                 known = passed.get(candidate.id)
                 if known is not None:
                     since, before = known
                     passed.move_to_end(candidate.id)
-                    # Below zero the wall clock was set back: better twice than hidden for that long.
-                    hidden = 0 <= moment - since < ttl
+                    hidden = moment - since < ttl
                     if hidden and (candidate == before or candidate.attempt < before.attempt):
                         return
                 passed[candidate.id] = (moment, candidate)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams._scheduling import choose_scheduler
+from reactive_worker.streams._scheduling import choose_scheduler, ticks
 
 # A timer for next month would be wrong by every step of the wall clock until then (and `infinity` is a legal
 # available_at): look again at least this often.
@@ -37,7 +37,8 @@ def hold_until_due(
     Parameters
     ----------
     now:
-        The database's time, by which `available_at` was set; default the scheduler's own clock.
+        The database's time, by which `available_at` was set; default the scheduler's, as it was at
+        subscription and has gone on since: a clock that is set later makes nothing due.
     capacity:
         How many candidates are held at most. Beyond it those due last are dropped: a sweep finds them again.
     scheduler:
@@ -72,7 +73,7 @@ def hold_until_due(
             observer: abc.ObserverBase[Candidate], scheduler_: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             clock = choose_scheduler(scheduler, scheduler_)
-            read = now or (lambda: clock.now)
+            read = now or _going_on(clock)
             held: list[_Held] = []
             by_id: dict[str, _Held] = {}
             timer = SerialDisposable()
@@ -135,3 +136,10 @@ def hold_until_due(
         return Observable(subscribe)
 
     return operator
+
+
+def _going_on(clock: abc.SchedulerBase) -> Callable[[], datetime]:
+    """A scheduler's time, from now on at its own pace."""
+    begin, tick = clock.now, ticks(clock)
+    began = tick()
+    return lambda: begin + timedelta(seconds=tick() - began)

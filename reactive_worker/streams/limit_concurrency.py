@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams._scheduling import choose_scheduler
+from reactive_worker.streams._scheduling import choose_scheduler, ticks
 from reactive_worker.streams._shelves import Shelves
 
 
@@ -127,6 +127,7 @@ class _Places:
         self._held = held
         self._observer = observer
         self._clock = clock
+        self._now = ticks(clock)
         self.timer = SerialDisposable()
         self._timer_set = False
         # id -> (key, number of the place)
@@ -198,7 +199,7 @@ class _Places:
         self._taken[candidate.id] = (key, self._number)
         self._count[key] += 1
         if self._patience is not None:
-            self._unheard.append((self._clock.now.timestamp(), candidate.id, self._number))
+            self._unheard.append((self._now(), candidate.id, self._number))
             self._watch()
         self._observer.on_next(candidate)
 
@@ -206,14 +207,13 @@ class _Places:
         if self._patience is None or self._timer_set or not self._unheard:
             return
         self._timer_set = True
-        waited = self._clock.now.timestamp() - self._unheard[0][0]
-        # The wall clock may have been set: wait neither a negative time nor more than once over.
-        delay = min(max(self._patience - waited, 0.0), self._patience)
+        waited = self._now() - self._unheard[0][0]
+        delay = max(self._patience - waited, 0.0)
         self.timer.disposable = self._clock.schedule_relative(delay, self._give_up)
 
     def _give_up(self, _: abc.SchedulerBase, __: object = None) -> None:
         self._timer_set = False
-        now = self._clock.now.timestamp()
+        now = self._now()
         # To the microsecond, which is what schedulers round to.
         while self._unheard and now - self._unheard[0][0] >= (self._patience or 0.0) - 1e-6:
             _given, id, number = self._unheard.popleft()

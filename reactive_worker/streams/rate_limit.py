@@ -10,7 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from reactive_worker.models import Candidate
-from reactive_worker.streams._scheduling import choose_scheduler
+from reactive_worker.streams._scheduling import choose_scheduler, ticks
 from reactive_worker.streams._shelves import Shelves
 
 
@@ -114,6 +114,7 @@ class _Gate:
         self._capacity = capacity
         self._observer = observer
         self._clock = clock
+        self._ticks = ticks(clock)
         self._held = Shelves(capacity)
         self.timer = SerialDisposable()
         # key -> when its last `limit` ones passed; the key that passed last is last.
@@ -155,15 +156,12 @@ class _Gate:
         self._complete_when_empty()
 
     def _now(self) -> int:
-        return round(self._clock.now.timestamp() * _MICROSECONDS)
+        return round(self._ticks() * _MICROSECONDS)
 
     def _opens_at(self, key: Hashable, now: int) -> int:
         passes = self._passes.get(key)
         if passes is None or len(passes) < self._limit:
             return now
-        if passes[-1] > now:
-            # The wall clock was set back: count those passes as made now, and wait no longer than `per`.
-            passes = self._passes[key] = deque((min(at, now) for at in passes), maxlen=self._limit)
         return passes[0] + self._per
 
     def _pass(self, key: Hashable, candidate: Candidate, now: int) -> None:
@@ -186,15 +184,12 @@ class _Gate:
 
     def _arm(self) -> None:
         if self._openings:
-            delay = min(max(self._openings[0][0] - self._now(), 0), self._per)
+            delay = max(self._openings[0][0] - self._now(), 0)
             self.timer.disposable = self._clock.schedule_relative(delay / _MICROSECONDS, self._open)
 
     def _open(self, _: abc.SchedulerBase, __: object = None) -> None:
         now = self._now()
-        while self._openings:
-            # One further off than `per` was noted before the wall clock was set back: look at it again.
-            if now < self._openings[0][0] <= now + self._per:
-                break
+        while self._openings and self._openings[0][0] <= now:
             _at, _number, key = heappop(self._openings)
             self._awaited.discard(key)
             while self._opens_at(key, now) <= now and (candidate := self._held.take(key)) is not None:
@@ -208,7 +203,7 @@ class _Gate:
         # Keys come and go (owners, repositories): those whose last pass no longer counts are at the front.
         while self._passes:
             key, passes = next(iter(self._passes.items()))
-            if 0 <= now - passes[-1] < self._per or self._held.shelf(key):
+            if now - passes[-1] < self._per or self._held.shelf(key):
                 break
             del self._passes[key]
 

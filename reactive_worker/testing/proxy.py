@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from types import TracebackType
 from typing import Literal
+
+from reactive_worker.testing._loopback import LoopbackProxy
 
 Mode = Literal["pass", "cut", "swallow", "mute", "refuse"]
 
 _REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-#: Turns of the event loop a connection needs from the listening socket to its handler.
-_ACCEPT_TURNS = 5
 
 
-class FaultyProxy:
+class FaultyProxy(LoopbackProxy):
     """Forwards a loopback port to another one, for protocols in which the client speaks first.
 
     ============  ======================================================================================
@@ -39,27 +38,13 @@ class FaultyProxy:
     """
 
     def __init__(self, host: str, port: int, *, only: str = "") -> None:
-        self._target = (host, port)
+        super().__init__(host, port)
         self._only = only.encode()
-        self._server: asyncio.Server | None = None
-        # Every open end, and whether the client's side of a connection that is to be mistreated.
-        self._ends: dict[asyncio.StreamWriter, bool] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Of the open ends, the clients' side of connections that are to be mistreated.
+        self._chosen: set[asyncio.StreamWriter] = set()
         self._mode: Mode = "pass"
         #: Connections of the kind to be mistreated that were opened so far.
         self.connections = 0
-
-    @property
-    def port(self) -> int:
-        """The port to connect to."""
-        if self._server is None:
-            raise RuntimeError("the proxy was not started")
-        return int(self._server.sockets[0].getsockname()[1])
-
-    @property
-    def url(self) -> str:
-        """The HTTP URL to connect to."""
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def mode(self) -> Mode:
@@ -70,52 +55,30 @@ class FaultyProxy:
     def mode(self, mode: Mode) -> None:
         self._mode = mode
         if mode in ("cut", "refuse"):
-            for end, chosen in list(self._ends.items()):
-                if chosen:
-                    end.transport.abort()
+            for end in list(self._chosen):
+                end.transport.abort()
 
     def inject(self, data: bytes) -> None:
         """Say something to every client that the server never said."""
-        for end, chosen in list(self._ends.items()):
+        for end in list(self._chosen):
+            end.write(data)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            first = await reader.read(65536)
+            chosen = self._only in first.split(b"\r\n", 1)[0]
+            self.connections += chosen
             if chosen:
-                end.write(data)
+                self._chosen.add(writer)
+            try:
+                await self._forward(first, chosen, reader, writer)
+            finally:
+                self._chosen.discard(writer)
 
-    async def __aenter__(self) -> FaultyProxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
+    def _close(self, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort() if self._mode == "cut" else writer.close()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            self._server.close()
-        # A connection that was just accepted has no handler yet that could close it.
-        for _ in range(_ACCEPT_TURNS):
-            await asyncio.sleep(0)
-        for end in list(self._ends):
-            end.transport.abort()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        self._ends[writer] = False
-        try:
-            with suppress(OSError):
-                first = await reader.read(65536)
-                chosen = self._only in first.split(b"\r\n", 1)[0]
-                self.connections += chosen
-                self._ends[writer] = chosen
-                await self._serve(first, chosen, reader, writer)
-        finally:
-            del self._ends[writer]
-            writer.transport.abort() if self._mode == "cut" else writer.close()
-
-    async def _serve(
+    async def _forward(
         self, first: bytes, chosen: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         mode = self._mode if chosen else "pass"
@@ -130,14 +93,14 @@ class FaultyProxy:
                 pass
             return
         far_reader, far_writer = await asyncio.open_connection(*self._target)
-        self._ends[far_writer] = False
+        self._ends.add(far_writer)
         try:
             far_writer.write(first)
             up = self._pump(reader, far_writer, ("swallow", "mute") if chosen else ())
             down = self._pump(far_reader, writer, ("swallow",) if chosen else ())
             await asyncio.gather(up, down)
         finally:
-            del self._ends[far_writer]
+            self._ends.discard(far_writer)
             far_writer.close()
 
     async def _pump(

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # What surrounds the content of an event in a request, and each value in it: names, quotes, commas.
 _OVERHEAD, _PUNCTUATION = 400, 4
 
+#: Bytes that every server takes: a 413 to less than that is weather, from something in between.
+NEVER_TOO_LARGE = 64 * 1024
+
 #: `error.type` of a task whose own end was refused.
 UNSTORABLE = "UnstorableResult"
 
@@ -116,6 +119,14 @@ class Delivery:
         """
         if self._artifacts is not None:
             batch = await self._artifacts.offload(batch)
+        try:
+            return await self._write(batch)
+        except DataRefusedError as error:
+            if error.code == "413" and sum(event_size(event) for event in batch) <= NEVER_TOO_LARGE:
+                raise UnreachableError(f"not too large, whatever the answer says: {error}") from error
+            raise
+
+    async def _write(self, batch: Sequence[TodoEvent]) -> streams.BatchResult:
         lost: set[Run] = set()
         busy: set[Run] = set()
         refused: dict[Run, str] = {}

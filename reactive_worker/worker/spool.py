@@ -11,12 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from reactive_worker.errors import ConfigurationError, ReactiveWorkerError
+from reactive_worker.errors import ConfigurationError
 from reactive_worker.models import Outcome, TodoEvent
 
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".spool.json"
+#: Put behind the name of a file that cannot be read: it is kept for a person, and looked at no more.
+ASIDE = ".unreadable"
+#: What a file says it is; a file of another version is left to the program that wrote it.
+VERSION = 1
 
 
 class Spool:
@@ -49,10 +53,13 @@ class Spool:
         """Keep a numbered batch; it is on disk when this returns."""
         self._count += 1
         path = self.directory / f"{worker_id}-{self._count:06}{SUFFIX}"
-        content = {"worker_id": worker_id, "events": [_event_json(event) for event in batch]}
+        events = [_event_json(event) for event in batch]
+        content = {"version": VERSION, "worker_id": worker_id, "events": events}
         # Written aside and renamed: a crash in the middle leaves no half file under the final name.
         partial = path.with_suffix(f".{uuid.uuid4().hex}.part")
-        with partial.open("w", encoding="utf-8") as file:
+        # Results may be confidential, and the directory may be one that others can read.
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file)
             file.flush()
             os.fsync(file.fileno())
@@ -66,16 +73,39 @@ class Spool:
         return path
 
     def batches(self) -> list[tuple[Path, str, list[TodoEvent]]]:
-        """Kept batches as ``(file, worker id, events)``, in order; unreadable ones stay and are logged."""
+        """Kept batches as ``(file, worker id, events)``, in order.
+
+        A file that cannot be read (half of it, no JSON, nested too deeply, of another version) is set aside
+        under another name, with one line in the log; the others are delivered all the same.
+        """
         found: list[tuple[Path, str, list[TodoEvent]]] = []
         for path in sorted(self.directory.glob(f"*{SUFFIX}")):
             try:
-                content = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
-                events = [_event(row) for row in content["events"]]
-                found.append((path, str(content["worker_id"]), events))
-            except (OSError, ValueError, KeyError, TypeError, ReactiveWorkerError) as error:
-                logger.error("spooled file %s cannot be read and stays where it is: %s", path, error)
+                found.append((path, *_batch(path)))
+            except FileNotFoundError:
+                continue  # Another worker with this spool has delivered it.
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                self._set_aside(path, error)
         return found
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        aside = path.with_name(path.name + ASIDE)
+        why = f"{type(error).__name__}: {error}"
+        try:
+            path.rename(aside)
+        except OSError as problem:
+            logger.error("spooled file %s cannot be read (%s), nor renamed (%s)", path, why, problem)
+        else:
+            logger.error("spooled file %s cannot be read (%s); it is kept as %s", path, why, aside.name)
+
+
+def _batch(path: Path) -> tuple[str, list[TodoEvent]]:
+    content = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+    # Files of 0.1 say no version.
+    version = content.get("version", VERSION)
+    if version != VERSION:
+        raise ValueError(f"it is of version {version!r}, and this program reads version {VERSION}")
+    return str(content["worker_id"]), [_event(row) for row in content["events"]]
 
 
 def _event_json(event: TodoEvent) -> dict[str, Any]:

@@ -33,7 +33,9 @@ class FakeObjects:
         self.puts += 1
         self.files.setdefault((bucket, path), (content, media_type))
 
-    async def get(self, bucket: str, path: str) -> bytes:
+    url = "https://storage.example"
+
+    async def get(self, bucket: str, path: str, *, limit: int = 0) -> bytes:
         try:
             return self.files[bucket, path][0]
         except KeyError:

@@ -64,7 +64,7 @@ def api(status: int, code: str = "x") -> StorageApiError:
 )
 async def test_errors(error: Exception, kind: type[Exception], retried: bool) -> None:
     with pytest.raises(kind, match=r"files/a/b|cannot reach|no JSON") as raised:
-        await store(error).get("files", "a/b")
+        await store(error).sign("files", "a/b", 60)
     assert is_retryable(raised.value) is retried
 
 

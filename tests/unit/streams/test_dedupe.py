@@ -82,17 +82,6 @@ def test_disposal_lets_go_of_forget() -> None:
     assert forget.observers == []
 
 
-def test_a_clock_set_back_hides_nothing_for_longer() -> None:
-    time = VirtualTime()
-    rows: Subject[Candidate] = Subject()
-    time.run(1000)
-    result = time.observe(rows.pipe(dedupe(ttl=10)))
-    rows.on_next(ROWS["a"])
-    time.scheduler._clock = 500.0
-    rows.on_next(ROWS["a"])
-    assert len(result.values) == 2
-
-
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -160,8 +160,8 @@ async def test_a_spool_waits_for_a_database_that_is_away_and_survives_one_bad_fi
     assert len(list(tmp_path.iterdir())) == 2
     store.error = None
     await Delivery(store, "new", Spool(tmp_path)).deliver_spooled()  # type: ignore[arg-type]
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.spool.json"]
-    assert "cannot be read" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.spool.json.unreadable"]
+    assert caplog.text.count("cannot be read") == 1
 
 
 async def test_without_a_spool_there_is_nothing_to_give_up_to() -> None:
@@ -181,3 +181,21 @@ def test_an_unstorable_end_becomes_a_failure_with_its_cause() -> None:
     assert replacement.outcome is not None
     assert replacement.outcome.kind == "failed"
     assert "no such character" in replacement.outcome.error["message"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("size", [100, 60_000])
+async def test_a_413_to_what_is_small_is_weather(size: int) -> None:
+    store = Store()
+    store.error = DataRefusedError("too large", code="413")
+    event = replace(said(A, 2), event_data={"text": "x" * size})
+    with pytest.raises(UnreachableError, match="not too large"):
+        await Delivery(store, "w").store_batch([event])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("size", "code"), [(70_000, "413"), (2_000_000, "413"), (10, "22P02"), (10, None)])
+async def test_what_is_large_or_refused_for_another_reason_stays_refused(size: int, code: str | None) -> None:
+    store = Store()
+    store.error = DataRefusedError("refused", code=code)
+    event = replace(said(A, 2), event_data={"text": "x" * size})
+    with pytest.raises(DataRefusedError):
+        await Delivery(store, "w").store_batch([event])  # type: ignore[arg-type]
