@@ -104,7 +104,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     # What `run --reload` starts again, and what `completion` describes.
     args.argv, args.parser = [*(sys.argv[1:] if argv is None else argv)], parser
-    args.is_program = argv is None
+    # Called by a program, the process is not ours to end.
+    args.owns_process = argv is None
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets its number; that must not end a command.
         if isinstance(stream, io.TextIOWrapper):

@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import signal
-import threading
-import time
 from typing import TYPE_CHECKING
 
 from reactive_worker.cli.console import Console
@@ -19,7 +16,7 @@ from reactive_worker.cli.options import (
     add_settings,
     given_settings,
 )
-from reactive_worker.errors import ConfigurationError
+from reactive_worker.errors import ConfigurationError, ReactiveWorkerError
 
 if TYPE_CHECKING:
     from reactive_worker.models import TodoEvent
@@ -43,8 +40,6 @@ handed back unharmed. A second signal ends at once. Exit code 0 after SIGTERM or
 a drain from outside, 130 after Ctrl-C.
 """
 
-#: Seconds that threads an executor has left behind get to end after the worker has.
-_LEAVE = 3.0
 
 #: How a run ended, in words. Whether a failed run is tried again is the database's decision.
 _ENDS = {
@@ -83,6 +78,7 @@ def _run(args: argparse.Namespace, console: Console) -> int:
         return run_reloading(args.argv, console)
     from reactive_worker.access.logs import configure
     from reactive_worker.cli.load import load_executor
+    from reactive_worker.execution.processes import LAST_WAIT, end_process_within
 
     settings = _settings(args)
     configure(settings.log_level, args.log_format or ("json" if console.json else "text"))
@@ -99,32 +95,23 @@ def _run(args: argparse.Namespace, console: Console) -> int:
             self.interrupted = self.interrupted or number == signal.SIGINT
             super()._on_signal(number)
 
-    async def main() -> bool:
+    async def main() -> int:
         worker = Worker(executors=executors, settings=settings)
         worker.events.subscribe(on_next=_log_end)
-        await worker.run()
-        if args.is_program:
-            _leave_soon(130 if worker.interrupted else 0)
-        return worker.interrupted
+        code = 1
+        try:
+            await worker.run()
+            code = 130 if worker.interrupted else 0
+        except ReactiveWorkerError as error:
+            code = error.exit_code
+            raise
+        finally:
+            if args.owns_process:
+                # Everything is stored: what executors have left behind keeps nobody waiting.
+                end_process_within(LAST_WAIT, code)
+        return code
 
-    return 130 if asyncio.run(main()) else 0
-
-
-def _leave_soon(code: int) -> None:
-    """End the process even when an executor has left a thread behind that never ends.
-
-    Python waits for such threads at its end, asyncio for those of its pool. What matters is stored by now.
-    """
-
-    def leave() -> None:
-        time.sleep(_LEAVE)
-        left = [thread.name for thread in threading.enumerate() if not thread.daemon]
-        names = ", ".join(name for name in left if name != threading.main_thread().name) or "unknown"
-        logger.warning("ending without threads an executor has left behind: %s", names)
-        logging.shutdown()
-        os._exit(code)
-
-    threading.Thread(target=leave, name="reactive-worker leaves", daemon=True).start()
+    return asyncio.run(main())
 
 
 def _log_end(event: TodoEvent) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reactive_worker.execution.context import ContextFactory, TodoRequestContext
+from reactive_worker.execution.context import ContextFactory, TodoRequestContext, session_key
 from reactive_worker.execution.conversation import Conversation, fold_events, read_log
 from reactive_worker.execution.event_queue import TodoEventQueue
 from reactive_worker.execution.fold import Fold
@@ -21,5 +21,6 @@ __all__ = [
     "TodoRequestContext",
     "fold_events",
     "read_log",
+    "session_key",
     "to_observable",
 ]

@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol, Self
+from urllib.parse import quote
 
 from a2a.auth.user import User
 from a2a.server.agent_execution import RequestContext
@@ -181,6 +182,30 @@ class TodoRequestContext(RequestContext):
         context._params = None
         context._current_task = task
         return context
+
+
+def session_key(context: RequestContext) -> str:
+    """A key for what an agent remembers of a conversation, beyond one task: its owner and its context id.
+
+    Never the context id alone, nor the task id: a client may choose both, and whoever uses somebody else's
+    would read what was said under it.
+
+    Example
+    -------
+    >>> session_key(TodoRequestContext(todo))  # doctest: +SKIP
+    '5e0f.../conversation-1'
+    """
+    return _owned(context, context.context_id)
+
+
+def thread_key(context: RequestContext) -> str:
+    """A key for what an agent keeps of this task alone: its owner and its id; see `session_key`."""
+    return _owned(context, context.task_id)
+
+
+def _owned(context: RequestContext, id: str | None) -> str:
+    # Quoted, so that no owner and id together are another owner with another id.
+    return f"{quote(context.call_context.user.user_name, safe='')}/{id or ''}"
 
 
 class ContextFactory(Protocol):

@@ -23,7 +23,7 @@ from a2a.types import (
 from a2a.utils.errors import InvalidAgentResponseError
 
 from reactive_worker.execution.numbers import plain, to_json
-from reactive_worker.execution.wire import INTERRUPTED, Event, as_json, copy_of, text_of
+from reactive_worker.execution.wire import Event, as_json, copy_of, text_of
 
 
 class Fold:
@@ -161,9 +161,9 @@ class Fold:
     def _set_status(self, status: TaskStatus) -> None:
         current = self._task.status
         status = plain(status)
-        # A parked status is stored twice when its executor kept running for a while: once for the readers,
-        # once with the outcome. The same question must not appear in the history because of that.
-        repeated = status.state in INTERRUPTED and current == status
+        # A question is stored twice when its executor kept running for a while: once for the readers, once
+        # with the outcome. It must not appear in the history because of that.
+        repeated = status.HasField("message") and current.message == status.message
         if current.HasField("message") and not repeated:
             self._task.history.append(current.message)
         current.CopyFrom(status)

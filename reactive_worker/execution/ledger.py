@@ -98,7 +98,7 @@ class Ledger:
         """Record a status that was held back: something came after it."""
         if self._parked is not None and not self._parked_recorded:
             self._parked_recorded = True
-            self._record(self._parked)
+            self._record(_as_progress(self._parked))
 
     @property
     def parked(self) -> bool:
@@ -242,3 +242,16 @@ class Ledger:
 
 def _name(event: TaskStatusUpdateEvent) -> str:
     return wire.state_name(event.status.state)
+
+
+def _as_progress(parked: TodoEvent) -> TodoEvent:
+    """A question whose executor goes on: it cannot be answered, so it must not read as one that can.
+
+    A login that is waited for is shown as what it is: it is done elsewhere, while the run goes on.
+    """
+    if parked.event_type != EventType.INPUT_REQUIRED:
+        return parked
+    working = wire.state_name(TaskState.TASK_STATE_WORKING)
+    update = parked.event_data["statusUpdate"]
+    data = {"statusUpdate": {**update, "status": {**update["status"], "state": working}}}
+    return replace(parked, event_type=EventType.PROGRESS, event_data=data, task_state=working)

@@ -16,12 +16,15 @@ from reactive_worker.execution.event_queue import TodoEventQueue
 from reactive_worker.execution.history import has_history, history_of
 from reactive_worker.execution.ledger import Stopping
 from reactive_worker.execution.outcome import outcome_of_exception
+from reactive_worker.execution.processes import Watched
 from reactive_worker.execution.run_settings import SILENT, RunSettings, Stop
 from reactive_worker.execution.sanitise import describe, place_of
 from reactive_worker.execution.steering import Steering, SteerMessage, noted
 from reactive_worker.models import EventType, Outcome, Todo, TodoEvent
 
 _logger = logging.getLogger(__name__)
+
+_OURS = frozenset({__name__, Watched.__module__})
 
 
 class TaskRun:
@@ -387,9 +390,11 @@ async def _caught(call: Callable[[], Awaitable[None]]) -> BaseException | None:
     it, and because a task nobody waits for any more must not log that its exception was never retrieved.
     """
     try:
-        await call()
+        await Watched(call())
     except BaseException as error:  # noqa: BLE001
-        # The first frame is this function; what is recorded should begin with the user's code.
+        # The first frames are this function and the watch; what is recorded begins with the user's code.
         trace = error.__traceback__
-        return error.with_traceback(trace.tb_next if trace is not None else None)
+        while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OURS:
+            trace = trace.tb_next
+        return error.with_traceback(trace)
     return None

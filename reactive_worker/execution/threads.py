@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
+
+from reactive_worker.execution.processes import leave_copy
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -63,8 +66,14 @@ class DaemonPool:
 
 
 def _settle(future: Future[Any], call: Callable[[], Any]) -> None:
+    process = os.getpid()
     try:
-        result = call()
+        try:
+            result = call()
+        except BaseException as error:
+            leave_copy(process, error)
+            raise
+        leave_copy(process)
     except StopIteration as error:
         # A future cannot carry it: whoever awaited would take it for the end of a generator.
         broken = RuntimeError(f"the function raised StopIteration: {error}")

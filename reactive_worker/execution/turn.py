@@ -5,7 +5,8 @@
     fresh ──Message──▶ reply ──return──▶ completed
       │                  └──anything──▶ failed (protocol)
       └──update──▶ task ──COMPLETED, FAILED, REJECTED, CANCELED──▶ done, final
-                    │ ▲
+                    │ ▲ └──FAILED without a reason──▶ failing ──return──▶ failed
+                    │ │                                  └──raise──▶ one failure, with its reason
      INPUT_REQUIRED,▼ └──any later update
      AUTH_REQUIRED  parked ──return──▶ input_required
 
@@ -90,6 +91,9 @@ class Turn:
         self._spoke = False
         self._saw_task = False
         self._reply: tuple[Message, dict[str, Any]] | None = None
+        # A FAILED that says nothing. Frameworks publish it and raise what it was: the exception is the
+        # reason, and one failure.
+        self._failing: TaskStatusUpdateEvent | None = None
         self._sizes: dict[str, int] = {}
         self._total_size = 0
 
@@ -112,7 +116,7 @@ class Turn:
             The executor broke the protocol (a Message among task events, an append to nothing, the id of
             another task). The run has failed.
         """
-        if self.outcome is not None:
+        if self.outcome is not None or self._failing is not None:
             self._drop(event)
             return
         try:
@@ -134,6 +138,8 @@ class Turn:
             return
         if self._reply is not None:
             self.ledger.end_as_reply(*self._reply)
+        elif self._failing is not None:
+            self.ledger.end_as_published(self._failing)
         else:
             self.ledger.end_as_returned()
 
@@ -222,7 +228,10 @@ class Turn:
             status.timestamp.FromDatetime(self.ledger.now())
         if status.HasField("message"):
             self._complete(status.message)
-        if status.state in wire.TERMINAL:
+        if status.state == TaskState.TASK_STATE_FAILED and not self._says_why(event):
+            wire.encode(event)  # What it cannot be stored with is refused now.
+            self._failing = event
+        elif status.state in wire.TERMINAL:
             self.ledger.end_as_published(event)
         elif status.state in _PARKED:
             self.ledger.park(_PARKED[status.state], event)
@@ -264,6 +273,13 @@ class Turn:
                 "publish smaller parts, or store the file and send its url."
             )
 
+    def _says_why(self, failed: TaskStatusUpdateEvent) -> bool:
+        """True when a FAILED can stand for itself; while the run is being stopped, that is its reason."""
+        parts = failed.status.message.parts
+        return self.ledger.stopping is not None or any(
+            part.text.strip() or part.WhichOneof("content") not in (None, "text") for part in parts
+        )
+
     def _set_ids(self, event: wire.Event) -> None:
         """Never write to another task; the row's context is the only one."""
         task_id, context_id = self._ids
@@ -292,7 +308,7 @@ class Turn:
             _logger.warning(
                 "task %s has ended (%s): %s published afterwards is dropped, and so are all later ones",
                 self._todo.id,
-                self.outcome.kind if self.outcome else "",
+                self.outcome.kind if self.outcome else "failed",
                 type(event).__name__,
                 extra={"action": "event_dropped", "todolist_id": self._todo.id},
             )

@@ -11,6 +11,7 @@ from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
 from reactive_worker.errors import ConfigurationError, PermanentFailure
+from reactive_worker.execution.context import thread_key
 from reactive_worker.executors._frameworks import Output, answer_of, is_answer, require, shown
 from reactive_worker.executors._model_errors import model_errors
 
@@ -20,7 +21,7 @@ _MODES = ["updates", "messages", "custom"]
 
 
 class LangGraphExecutor(AgentExecutor):
-    """Runs a compiled LangGraph graph; the thread is the task.
+    """Runs a compiled LangGraph graph; the thread is the task, of its owner.
 
     Tokens of chat models are streamed as an artifact named after their node; when a node speaks again, its
     newest message takes the place of the one before. Each finished node and tool call, and whatever a node
@@ -28,8 +29,9 @@ class LangGraphExecutor(AgentExecutor):
     last message's text, or else the final state as data.
 
     ``interrupt()`` parks the task as INPUT_REQUIRED, and the answer (its data part, else its text) is what
-    ``interrupt()`` returns. When several wait at once, all get the answer, or each its own with data of the
-    form ``{"<interrupt id>": ...}``. This needs a checkpointer. With a durable one (PostgreSQL, SQLite) a
+    ``interrupt()`` returns. When several wait at once, all get the answer; with data of the form
+    ``{"<interrupt id>": ...}`` those named get theirs, and the rest is asked again. This needs a
+    checkpointer. With a durable one (PostgreSQL, SQLite) a
     task that waits is answered on any worker, and a run lost in a crash goes on after the last finished
     node; with ``InMemorySaver`` a restart forgets both.
 
@@ -96,9 +98,9 @@ class LangGraphExecutor(AgentExecutor):
         out = Output(context, event_queue)
         await out.begin()
         config = self._config_of(context)
-        asked = await self._still_asking(context, config)
-        if asked:
-            await self._ask(asked, out)
+        asking = await self._still_asking(context, config)
+        if asking:
+            await self._ask(asking, out)
             return
         with model_errors():
             given = await self._given(context, config)
@@ -140,28 +142,37 @@ class LangGraphExecutor(AgentExecutor):
 
     def _config_of(self, context: RequestContext) -> dict[str, Any]:
         own = cast("dict[str, Any]", self._config.get("configurable") or {})
-        return {**self._config, "configurable": {**own, "thread_id": context.task_id}}
+        return {**self._config, "configurable": {**own, "thread_id": thread_key(context)}}
 
     async def _pending(self, config: dict[str, Any]) -> list[Any]:
         return list((await self._graph.aget_state(config)).interrupts) if self._graph.checkpointer else []
 
     async def _still_asking(self, context: RequestContext, config: dict[str, Any]) -> list[Any]:
-        """Interrupts nobody was asked about: the run that met them was lost before it could say so."""
+        """Interrupts this run has no answer for, when there are no others.
+
+        The run that met them was lost before it could ask; or it was lost when it had used up the answers by
+        id that this one is given again.
+        """
         pending = await self._pending(config)
-        known = _asked(context) if is_answer(context) else frozenset[str]()
-        return [] if any(each.id in known for each in pending) else pending
+        known = _asked(context)
+        if not any(each.id in known for each in pending):
+            return pending
+        by_id = _by_id(answer_of(context), known)
+        return pending if by_id is not None and not any(each.id in by_id for each in pending) else []
 
     async def _given(self, context: RequestContext, config: dict[str, Any]) -> Any:
-        """The first input, an answer, or None: go on from the last checkpoint."""
+        """The first input, answers, or None: go on from the last checkpoint."""
         if not self._graph.checkpointer:
             return self._input(context)
         pending = await self._pending(config)
         if pending:
             answer = answer_of(context)
-            ids = [str(each.id) for each in pending]
-            resume: dict[str, Any] = dict.fromkeys(ids, answer)
-            if isinstance(answer, dict) and cast("dict[str, Any]", answer).keys() >= set(ids):
-                resume = cast("dict[str, Any]", answer)
+            by_id = _by_id(answer, _asked(context))
+            resume = {
+                str(each.id): answer if by_id is None else by_id[each.id]
+                for each in pending
+                if by_id is None or each.id in by_id
+            }
             return self._types.Command(resume=resume)
         begun = (await self._graph.aget_state(config)).created_at is not None
         if is_answer(context) and not begun:
@@ -282,10 +293,19 @@ def _question(value: Any) -> Any:
 
 
 def _asked(context: RequestContext) -> frozenset[str]:
+    """Ids of the interrupts this run's message answers."""
     task = context.current_task
-    if task is None or KEY not in task.metadata:
+    if task is None or not is_answer(context) or KEY not in task.metadata:
         return frozenset()
     return frozenset(str(each) for each in cast("Any", task.metadata[KEY]))
+
+
+def _by_id(answer: Any, asked: frozenset[str]) -> Mapping[str, Any] | None:
+    """The answer as one for each interrupt it names; None when it names none and is for all."""
+    if not isinstance(answer, dict):
+        return None
+    given = cast("dict[str, Any]", answer)
+    return given if given.keys() & asked else None
 
 
 def _json(value: Any) -> Any:

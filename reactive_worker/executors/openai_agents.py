@@ -45,7 +45,7 @@ class OpenAIAgentsExecutor(AgentExecutor):
         An ``agents.Agent``.
     session:
         Function of the request context that returns an SDK session, for a memory beyond one task:
-        ``lambda context: SQLiteSession(context.context_id, "memory.db")``.
+        ``lambda context: SQLiteSession(session_key(context), "memory.db")``; see `session_key`.
     context:
         Function of the request context that returns the SDK's run context, which tools see.
     max_turns:

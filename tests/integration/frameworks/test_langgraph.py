@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import operator
+import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypedDict
 
@@ -24,6 +26,7 @@ from langgraph.types import interrupt
 from reactive_worker import TaskClient
 from reactive_worker.errors import ConfigurationError
 from reactive_worker.executors.langgraph import LangGraphExecutor
+from reactive_worker.models import EventType
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.integration.frameworks.openai_server import (
     KEY,
@@ -35,7 +38,7 @@ from tests.integration.frameworks.openai_server import (
     ToolCall,
 )
 from tests.integration.frameworks.runs import artifacts, cancelled_in_the_middle, said
-from tests.unit.execution.fakes import LogBook, make_todo, run
+from tests.unit.execution.fakes import LogBook, Ran, make_todo, run
 
 called: list[Any] = []
 clients: dict[str, Any] = {}
@@ -204,6 +207,84 @@ async def test_a_lost_run_goes_on_after_the_last_finished_node() -> None:
     same = await run(LangGraphExecutor(letter(saver)), log.todo(), load_events=log.load)
     assert same.outcome.output == done.outcome.output
     assert called == ["first", "first", "second"]
+
+
+class Both(TypedDict, total=False):
+    prompt: str
+    heard: Annotated[list[str], operator.add]
+
+
+def two_questions(saver: Any) -> LangGraphExecutor:
+    """Two nodes ask at the same time; each says what it was answered."""
+
+    def asking(name: str) -> Any:
+        def node(state: Both) -> Both:
+            answer = interrupt(f"question {name}")
+            called.append(name)
+            return {"heard": [f"{name} got {answer!r}"]}
+
+        return node
+
+    graph = StateGraph(Both)
+    for name in ("a", "b"):
+        graph.add_node(name, asking(name))
+        graph.add_edge(START, name)
+    return LangGraphExecutor(
+        graph.compile(checkpointer=saver), output=lambda state: " | ".join(state["heard"])
+    )
+
+
+def asked(ran: Ran) -> dict[str, str]:
+    """The questions a run ended with: text -> id."""
+    assert ran.outcome.kind == "input_required", ran.outcome
+    parts = ran.last.event_data["statusUpdate"]["status"]["message"]["parts"]
+    return {each["value"]: each["id"] for each in parts[1]["data"]["interrupts"]}
+
+
+def answer(log: LogBook, data: Any) -> LogBook:
+    return log.add(EventType.MESSAGE_RECEIVED, {"message": {"parts": [{"data": data}]}}).started()
+
+
+async def test_an_answer_by_id_resumes_that_interrupt_and_asks_the_other_again() -> None:
+    saver, log = InMemorySaver(), LogBook().started()
+    first = await run(two_questions(saver), log.todo(), load_events=log.load)
+    ids = asked(first)
+    assert set(ids) == {"question a", "question b"}
+    answer(log.extend(first.events), {ids["question a"]: {"n": 2**53 + 1, "k": 5}})
+    second = await run(two_questions(saver), log.todo(), load_events=log.load)
+    assert asked(second) == {"question b": ids["question b"]}
+    # The run that was lost after it had asked: its answer is used up, and not given to the other.
+    log.started()
+    again = await run(two_questions(saver), log.todo(), load_events=log.load)
+    assert asked(again) == {"question b": ids["question b"]}
+    assert called == ["a"]
+    answer(log.extend(again.events), 7)
+    done = await run(two_questions(saver), log.todo(), load_events=log.load)
+    assert done.outcome.output["text"] == f"a got {{'n': {2**53 + 1}, 'k': 5}} | b got 7"
+
+
+async def test_answers_for_all_interrupts_at_once() -> None:
+    for given, heard in (
+        (lambda ids: {ids["question a"]: 1, ids["question b"]: [2.5]}, "a got 1 | b got [2.5]"),
+        (lambda ids: {"unknown": True}, "a got {'unknown': True} | b got {'unknown': True}"),
+        (lambda ids: 2**63 - 1, f"a got {2**63 - 1} | b got {2**63 - 1}"),
+    ):
+        saver, log = InMemorySaver(), LogBook().started()
+        first = await run(two_questions(saver), log.todo(), load_events=log.load)
+        answer(log.extend(first.events), given(asked(first)))
+        done = await run(two_questions(saver), log.todo(), load_events=log.load)
+        assert done.outcome.output["text"] == heard
+
+
+async def test_the_same_id_of_another_owner_is_another_thread() -> None:
+    """A deleted task's id may be used again by somebody else, who must not go on with its graph."""
+    saver, ada, eve = InMemorySaver(), str(uuid.uuid4()), str(uuid.uuid4())
+    first = await run(LangGraphExecutor(letter(saver)), make_todo(prompt="Ada's secret", owner_id=ada))
+    assert first.outcome.kind == "input_required"
+    for owner in (eve, None):
+        theirs = await run(LangGraphExecutor(letter(saver)), make_todo(prompt="mine", owner_id=owner))
+        assert said(theirs) == ['{"looking": "mine"}']
+        assert "secret" not in str(theirs.events)
 
 
 async def test_a_breakpoint_is_a_question_too() -> None:

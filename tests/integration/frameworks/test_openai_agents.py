@@ -15,6 +15,7 @@ from agents.tracing import TracingProcessor
 
 from reactive_worker import TaskClient
 from reactive_worker.errors import ConfigurationError
+from reactive_worker.execution import session_key
 from reactive_worker.executors.openai_agents import OpenAIAgentsExecutor
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.integration.frameworks.openai_server import (
@@ -189,7 +190,7 @@ async def test_a_session_remembers_earlier_tasks(model: ScriptedModel, tmp_path:
     sessions: list[SQLiteSession] = []
 
     def session(context: Any) -> SQLiteSession:
-        sessions.append(SQLiteSession(context.context_id, tmp_path / "memory.db"))
+        sessions.append(SQLiteSession(session_key(context), tmp_path / "memory.db"))
         return sessions[-1]
 
     model.script(Answer("hello Ada"), Answer("Ada"))

@@ -299,7 +299,7 @@ async def test_returning_without_a_word_completes_with_empty_output() -> None:
 @virtual_time
 async def test_going_on_after_a_question_means_it_is_not_parked() -> None:
     ran = await run(publisher(status(INPUT, "which?"), status(WORKING, "never mind")))
-    assert ran.types == ["task_input_required", "task_progress", "task_completed"]
+    assert ran.types == ["task_progress", "task_progress", "task_completed"]
     assert ran.outcome.kind == "completed"
 
 
@@ -361,7 +361,7 @@ async def test_auth_required_shown_early_still_parks_on_return() -> None:
 @virtual_time
 async def test_an_artifact_after_the_question_keeps_it_parked() -> None:
     ran = await run(publisher(status(INPUT, "this one?"), artifact("draft", "x")))
-    assert ran.types == ["task_input_required", "task_artifact", "task_input_required"]
+    assert ran.types == ["task_progress", "task_artifact", "task_input_required"]
     assert ran.outcome.kind == "input_required"
 
 

@@ -24,6 +24,7 @@ from reactive_worker.execution import Runner
 from tests.unit.execution.fakes import (
     Ran,
     Step,
+    after,
     artifact,
     make_todo,
     publisher,
@@ -76,8 +77,65 @@ async def test_events_before_an_exception_are_kept() -> None:
 @virtual_time
 async def test_an_exception_after_a_question_is_a_failure_not_a_parked_task() -> None:
     ran = await run(raising(ValueError("x"), status(TaskState.TASK_STATE_INPUT_REQUIRED, "which?")))
-    assert ran.types == ["task_input_required", "task_failed"]
+    # Nobody could have answered it: it is told as progress.
+    assert ran.types == ["task_progress", "task_failed"]
     assert ran.outcome.kind == "retry"
+    told = ran.events[0].event_data["statusUpdate"]["status"]
+    assert told["state"] == ran.events[0].task_state == "TASK_STATE_WORKING"
+    assert told["message"]["parts"] == [{"text": "which?"}]
+
+
+FAILED = TaskState.TASK_STATE_FAILED
+
+
+def empty_failures() -> list[Any]:
+    blank, no_parts = status(FAILED, " "), status(FAILED)
+    no_parts.status.message.message_id = "m"
+    return [status(FAILED), blank, no_parts]
+
+
+@pytest.mark.parametrize("said", empty_failures(), ids=["nothing", "blank text", "no parts"])
+@virtual_time
+async def test_what_is_raised_after_an_empty_failed_is_the_reason_and_one_failure(said: Any) -> None:
+    ran = await run(raising(ValueError("the reason"), artifact("a", "half"), said))
+    assert ran.types == ["task_artifact", "task_failed"]
+    assert (ran.outcome.kind, ran.outcome.counts_as_failure) == ("retry", True)
+    assert error_of(ran)["message"] == "the reason"
+    later = await run(raising(RetryLater(5, counts=False), said))
+    assert (later.outcome.retry_after, later.outcome.counts_as_failure) == (5.0, False)
+    assert (await run(raising(PermanentFailure("no"), said))).outcome.kind == "failed"
+
+
+@pytest.mark.parametrize("said", empty_failures(), ids=["nothing", "blank text", "no parts"])
+@virtual_time
+async def test_an_empty_failed_is_the_end_when_nothing_is_raised(
+    said: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran = await run(publisher(said, artifact("a", "late"), status(TaskState.TASK_STATE_COMPLETED)))
+    assert ran.types == ["task_failed"]
+    assert (ran.outcome.kind, error_of(ran)["type"]) == ("failed", "TaskFailed")
+    assert "published afterwards is dropped" in caplog.text
+
+
+@virtual_time
+async def test_a_failed_that_says_why_stands_whatever_is_raised() -> None:
+    told = status(FAILED)
+    told.status.message.parts.add().data.struct_value.update({"code": 7})
+    for said in (status(FAILED, "too dear"), told):
+        ran = await run(raising(ValueError("late"), said))
+        assert ran.types == ["task_failed"]
+        assert ran.outcome.kind == "failed"
+        assert error_of(ran)["type"] == "TaskFailed"
+
+
+@virtual_time
+async def test_an_empty_failed_does_not_hold_up_a_cancel() -> None:
+    async def execute(context: RequestContext, queue: EventQueue) -> None:
+        await queue.enqueue_event(status(FAILED))
+        await asyncio.sleep(1_000)
+
+    ran = await run(execute, act=after(1, lambda task_run: task_run.cancel("enough")))
+    assert ran.types == ["task_cancelled"]
 
 
 @virtual_time
