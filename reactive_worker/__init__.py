@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from reactive_worker.executors.remote_a2a import RemoteA2AExecutor
     from reactive_worker.models import Candidate, Todo, TodoEvent, TodoStatus
     from reactive_worker.settings import Settings
+    from reactive_worker.worker.session import Session, open_session
+    from reactive_worker.worker.telemetry import Telemetry, TelemetryEvent
     from reactive_worker.worker.worker import ReactiveWorker
 
 #: Public name -> module. Looked up on first use: importing the package costs milliseconds, a2a and supabase
@@ -36,12 +38,16 @@ _PUBLIC = {
     "ReactiveWorkerError": "errors",
     "RemoteA2AExecutor": "executors.remote_a2a",
     "RetryLater": "errors",
+    "Session": "worker.session",
     "Settings": "settings",
     "TaskClient": "client.tasks",
+    "Telemetry": "worker.telemetry",
+    "TelemetryEvent": "worker.telemetry",
     "Todo": "models",
     "TodoEvent": "models",
     "TodoRequestContext": "execution.context",
     "TodoStatus": "models",
+    "open_session": "worker.session",
 }
 
 __all__ = [
@@ -56,12 +62,16 @@ __all__ = [
     "ReactiveWorkerError",
     "RemoteA2AExecutor",
     "RetryLater",
+    "Session",
     "Settings",
     "TaskClient",
+    "Telemetry",
+    "TelemetryEvent",
     "Todo",
     "TodoEvent",
     "TodoRequestContext",
     "TodoStatus",
+    "open_session",
 ]
 
 __version__ = "0.1.0"

@@ -311,6 +311,8 @@ class ClaimResult:
     gone: tuple[str, ...]
     #: The attempt each of those is at, None for a row that is not there.
     attempts: Mapping[str, int | None] = field(default_factory=dict[str, "int | None"])
+    #: Ids somebody else has locked; None from a claim that does not say.
+    busy: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

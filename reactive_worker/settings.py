@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from reactive_worker.access.env_file import read_env_file
 from reactive_worker.access.project import check_secret, check_url
@@ -409,3 +409,33 @@ def _convert(name: str, kind: str, variable: str, text: str) -> Any:
         raise ConfigurationError(
             f"{variable} must be a number, not {redact(text)!r} (setting {name})"
         ) from None
+
+
+class SettingsOptions(TypedDict, total=False):
+    """The fields of `Settings` as keywords: what `Settings.load`, `ReactiveWorker` and others take by name.
+
+    None is "not given": the environment and `.env` have their say. A test compares this with `Settings`.
+    """
+
+    url: str | None
+    key: str | None
+    worker_token: str | None
+    worker_token_file: str | None
+    agent_type: str | None
+    polling_interval: float | None
+    sweep_interval: float | None
+    push: str | None
+    concurrency: int | None
+    default_timeout: float | None
+    worker_name: str | None
+    lease: float | None
+    heartbeat: float | None
+    drain_timeout: float | None
+    cancel_grace: float | None
+    stall_limit: float | None
+    probe_interval: float | None
+    spool: str | None
+    artifacts_bucket: str | None
+    artifact_limit: int | None
+    artifact_url_life: int | None
+    log_level: str | None

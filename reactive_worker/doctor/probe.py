@@ -15,9 +15,10 @@ from reactive_worker.access.redaction import redact
 from reactive_worker.errors import ReactiveWorkerError
 from reactive_worker.store.connection import Connection
 from reactive_worker.store.push.broadcast import BroadcastLink
-from reactive_worker.store.push.changes import Change, Link, RealtimeLink
+from reactive_worker.store.push.changes import Change, RealtimeLink
 from reactive_worker.store.push.channel import bindings
 from reactive_worker.store.push.hints import topics
+from reactive_worker.store.push.link import Link
 
 #: Agent types that begin like this are ours, and nobody else's.
 PROBE_TYPE = "reactive-worker-doctor-"

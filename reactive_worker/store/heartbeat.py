@@ -9,30 +9,57 @@ the loop, logs where it is stuck, and past a limit lets the lease go.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
 import httpx
+from reactivex.subject import Subject
 
 from reactive_worker.access.credentials import Credentials
 from reactive_worker.access.redaction import redact
-from reactive_worker.errors import ConfigurationError
+from reactive_worker.errors import ConfigurationError, InvalidTaskError
 from reactive_worker.models import parse_time
+from reactive_worker.store.telemetry import (
+    Emit,
+    HeartbeatDied,
+    HeartbeatMissed,
+    HeartbeatRefused,
+    LeaseLetGo,
+    LoopStalled,
+    TelemetryEvent,
+)
 from reactive_worker.store.translate import expired_text
-
-logger = logging.getLogger(__name__)
 
 #: Seconds between looks at the event loop, and how long it may be silent before its stack is logged.
 WATCH_INTERVAL = 1.0
 STALL_NOTICE = 2.0
+
+#: One run: the id of a task, and its attempt.
+RunKey = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds a lease lasts, between renewals, and of a blocked event loop until it is let go (0: never)."""
+
+    lease: float
+    heartbeat: float
+    stall_limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker says of itself with each heartbeat."""
+
+    in_flight: Sequence[RunKey] = ()
+    info: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +68,10 @@ class HeartbeatAnswer:
 
     #: False: the worker is not known any more, all its tasks are others' now.
     known: bool
-    cancel: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    #: ``(id, attempt)`` of rows the database says are ours and that were not in flight when asked.
-    stray: tuple[tuple[str, int], ...] = ()
+    cancel: tuple[RunKey, ...] = ()
+    lost: tuple[RunKey, ...] = ()
+    #: Rows the database says are ours and that were not in flight when asked.
+    stray: tuple[RunKey, ...] = ()
     #: When the lease of some other worker ends, database time; None when there is no other.
     next_lease_end: datetime | None = None
     #: The database's time when it answered.
@@ -52,57 +79,94 @@ class HeartbeatAnswer:
     desired_state: str = "running"
     #: When the mailbox was last touched, as far as this answer knows.
     signal_at: datetime | None = None
-    #: Tasks to which messages wait to be read.
-    steer: tuple[str, ...] = ()
+    #: Runs to which messages wait to be read.
+    steer: tuple[RunKey, ...] = ()
 
 
-class LeaseKeeper:
-    """Renews one worker's lease from a thread.
+def read_answer(data: Any, in_flight: Sequence[RunKey]) -> HeartbeatAnswer:
+    """Read what `heartbeat_worker` answered to a report of these runs.
+
+    An id alone says nothing about a run: it may have ended, and run again, while the answer was on its way.
+    So ids are read as the attempts that were reported.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError, InvalidTaskError
+        It is no such answer.
+
+    Example
+    -------
+    >>> read_answer({"known": True, "lost": ["a"]}, [("a", 2), ("b", 1)]).lost
+    (('a', 2),)
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("known"), bool):  # pyright: ignore[reportUnknownMemberType] - foreign data
+        raise ValueError("no answer of heartbeat_worker")
+    told = cast("dict[str, Any]", data)
+    attempts: dict[str, list[int]] = {}
+    for id, attempt in in_flight:
+        attempts.setdefault(id, []).append(attempt)
+
+    def runs(name: str) -> tuple[RunKey, ...]:
+        found: list[RunKey] = []
+        for one in cast("Iterable[Any]", told.get(name) or ()):
+            if isinstance(one, str):
+                found.extend((one, attempt) for attempt in attempts.get(one, ()))
+            else:
+                found.append((str(one["id"]), int(one["attempt"])))
+        return tuple(found)
+
+    return HeartbeatAnswer(
+        known=told["known"],
+        cancel=runs("cancel"),
+        lost=runs("lost"),
+        stray=runs("stray"),
+        next_lease_end=_time(told.get("next_lease_end")),
+        now=_time(told.get("now")),
+        desired_state=str(told.get("desired_state") or "running"),
+        signal_at=_time(told.get("signal_at")),
+        steer=runs("steer"),
+    )
+
+
+class Heartbeat:
+    """Renews one worker's lease from a thread: a duty whose turn is one heartbeat.
 
     Parameters
     ----------
-    url, key:
-        Project URL and worker key.
+    url, credentials:
+        Project URL, and what the worker identifies itself with.
     worker_id:
         The registered worker.
-    lease, heartbeat:
-        Seconds the lease lasts, and seconds between renewals.
-    stall_limit:
-        Seconds the event loop may be blocked before the lease is let go; 0 = for ever.
-    in_flight:
-        Called from the thread: the ``(id, attempt)`` of every task held now.
-    on_answer:
-        Called in the event loop with what each heartbeat learned.
-    on_stall:
-        Called from the thread with the seconds the loop has been stuck, once per stall.
+    pace:
+        Seconds: the lease, between renewals, and how long the event loop may be blocked.
+    report:
+        Called from the thread: what is in flight now, and what `workers list` shows.
+    emit:
+        Where telemetry goes; called from the thread.
+
+    Attributes
+    ----------
+    answers:
+        What each heartbeat learned; hot, in the event loop.
     """
 
     def __init__(
         self,
         url: str,
-        key: str | Credentials,
+        credentials: Credentials,
         worker_id: str,
-        *,
-        lease: float,
-        heartbeat: float,
-        stall_limit: float,
-        in_flight: Callable[[], Sequence[tuple[str, int]]],
-        on_answer: Callable[[HeartbeatAnswer], None],
-        info: Callable[[], Mapping[str, Any]] = dict,
-        on_stall: Callable[[float], None] = lambda seconds: None,
+        pace: Pace,
+        report: Callable[[], Report],
+        emit: Emit,
     ) -> None:
         self._project = url.rstrip("/")
-        self._url = f"{url.rstrip('/')}/rest/v1/rpc/heartbeat_worker"
-        self._credentials = Credentials.of(key)
+        self._url = f"{self._project}/rest/v1/rpc/heartbeat_worker"
+        self._credentials = credentials
         self._worker_id = worker_id
-        self._lease = lease
-        self._heartbeat = heartbeat
-        self._stall_limit = stall_limit
-        self._in_flight = in_flight
-        self._on_answer = on_answer
-        self._info = info
-        self._on_stall = on_stall
-        self._ended = asyncio.Event()
+        self._pace = pace
+        self._report = report
+        self._emit = emit
+        self.answers: Subject[HeartbeatAnswer] = Subject()
         self._stop = threading.Event()
         self._now = threading.Event()
         self._thread: threading.Thread | None = None
@@ -112,17 +176,21 @@ class LeaseKeeper:
         self._unanswered_since: float | None = None
         self._stalled = False
         self._let_go = False
-        #: What ended the thread, if it died.
-        self.error: BaseException | None = None
+        # Said once, and not again until a heartbeat is answered: an outage is one event.
+        self._reported: TelemetryEvent | None = None
+        self._ended: asyncio.Future[None] | None = None
 
     @property
-    def is_alive(self) -> bool:
-        """True while the thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+    def ended(self) -> asyncio.Future[None]:
+        """Done when the thread has ended, with what it died of."""
+        if self._ended is None:
+            raise RuntimeError("the heartbeat was not started")
+        return self._ended
 
-    def start(self) -> None:
-        """Start the thread; call it in the event loop."""
+    async def start(self) -> None:
+        """Start the thread; the first heartbeat is sent at once."""
         self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
         self._loop_thread = threading.get_ident()
         # A daemon: a worker that is killed by an exception elsewhere must not hang in its heartbeat.
         self._thread = threading.Thread(target=self._run, name="reactive-worker-lease", daemon=True)
@@ -136,14 +204,17 @@ class LeaseKeeper:
         """End the thread and wait for it; the lease is left to `unregister_worker`."""
         self._stop.set()
         self._now.set()
-        if self._thread is not None:
+        if self._ended is not None:
             # At most one request away. Not join(), which would block the loop, nor asyncio's own thread
             # pool, which may be full of blocking executors.
-            await self._ended.wait()
+            await asyncio.wait([self._ended])
+            if not self._ended.cancelled():
+                self._ended.exception()  # told by whoever watches `ended`
 
     def _run(self) -> None:
+        error: BaseException | None = None
         try:
-            timeout = max(1.0, self._lease / 3)
+            timeout = max(1.0, self._pace.lease / 3)
             with httpx.Client(timeout=timeout) as http:
                 # The first one at once: it also tells whose lease ends next.
                 due = time.monotonic()
@@ -154,56 +225,65 @@ class LeaseKeeper:
                         return
                     may_renew = self._watch_loop()
                     if asked or time.monotonic() >= due:
-                        due = time.monotonic() + (self._beat(http) if may_renew else self._heartbeat)
-        except BaseException as error:
-            # The worker looks at `error` and stops loudly: a dead heartbeat must never look healthy.
-            self.error = error
-            logger.exception("the heartbeat thread died")
+                        pause = self.turn(http) if may_renew else self._pace.heartbeat
+                        due = time.monotonic() + pause
+        except BaseException as problem:  # noqa: BLE001 - a dead heartbeat must never look healthy
+            error = problem
+            self._emit(HeartbeatDied(f"{type(problem).__name__}: {redact(str(problem))}"))
         finally:
             if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._ended.set)
+                self._loop.call_soon_threadsafe(self._end, error)
 
-    def _beat(self, http: httpx.Client) -> float:
-        """One heartbeat; returns seconds until the next."""
+    def _end(self, error: BaseException | None) -> None:
+        if self._ended is None or self._ended.done():
+            return
+        if error is None:
+            self._ended.set_result(None)
+        elif isinstance(error, Exception):
+            self._ended.set_exception(error)
+        else:
+            self._ended.set_exception(RuntimeError(f"the heartbeat thread ended: {error!r}"))
+
+    def turn(self, http: httpx.Client) -> float:
+        """Send one heartbeat; returns seconds until the next."""
+        report = self._report()
         body = {
             "p_worker_id": self._worker_id,
-            "p_lease_seconds": self._lease,
-            "p_in_flight": [{"id": id, "attempt": attempt} for id, attempt in self._in_flight()],
-            "p_info": dict(self._info()),
+            "p_lease_seconds": self._pace.lease,
+            "p_in_flight": [{"id": id, "attempt": attempt} for id, attempt in report.in_flight],
+            "p_info": dict(report.info),
         }
         # A missed heartbeat is tried again soon: after an outage every worker must have renewed its
         # lease before any other may call it dead.
-        retry = min(1.0, self._heartbeat / 2) * random.uniform(0.5, 1.0)
+        retry = min(1.0, self._pace.heartbeat / 2) * random.uniform(0.5, 1.0)
         try:
             answer = http.post(self._url, json=body, headers=self._credentials.headers())
+            if not answer.is_success:
+                self._say(HeartbeatRefused(self._refusal(answer)))
+                return retry
+            # A gateway's page, a cut body: whatever is no answer of the function says nothing of the lease.
+            learned = read_answer(answer.json(), report.in_flight)
         except (httpx.HTTPError, ConfigurationError) as error:
-            logger.warning("heartbeat not delivered: %s", redact(str(error)) or type(error).__name__)
+            self._say(HeartbeatMissed(redact(str(error)) or type(error).__name__))
             return retry
-        if answer.status_code != 200:
-            self._refused(answer)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidTaskError) as error:
+            what = f"{type(error).__name__}: {redact(str(error))}"
+            self._say(HeartbeatMissed(f"something else answered ({what})"))
             return retry
-        data = cast("dict[str, Any]", answer.json())
-        self._tell(
-            HeartbeatAnswer(
-                known=bool(data["known"]),
-                cancel=tuple(_id(run) for run in data.get("cancel") or ()),
-                lost=tuple(_id(run) for run in data.get("lost") or ()),
-                stray=tuple((str(row["id"]), int(row["attempt"])) for row in data.get("stray") or ()),
-                next_lease_end=_time(data.get("next_lease_end")),
-                now=_time(data.get("now")),
-                desired_state=str(data.get("desired_state") or "running"),
-                signal_at=_time(data.get("signal_at")),
-                steer=tuple(_id(run) for run in data.get("steer") or ()),
-            )
-        )
-        return self._heartbeat
+        self._reported = None
+        self._tell(learned)
+        return self._pace.heartbeat
 
-    def _refused(self, answer: httpx.Response) -> None:
+    def _say(self, event: TelemetryEvent) -> None:
+        if type(event) is not type(self._reported):
+            self._emit(event)
+        self._reported = event
+
+    def _refusal(self, answer: httpx.Response) -> str:
         text = redact(answer.text[:300])
         if answer.status_code == 401 and "expired" in text.lower():
-            logger.error("heartbeat refused: %s", expired_text(self._project, text, self._credentials))
-        else:
-            logger.warning("heartbeat refused: HTTP %d %s", answer.status_code, text)
+            return expired_text(self._project, text, self._credentials)
+        return f"HTTP {answer.status_code} {text}"
 
     def _watch_loop(self) -> bool:
         """Look whether the event loop answers; False when it has not for longer than the limit."""
@@ -216,22 +296,13 @@ class LeaseKeeper:
         silent = now - self._unanswered_since
         if silent > STALL_NOTICE and not self._stalled:
             self._stalled = True
-            logger.warning(
-                "the event loop has been blocked for %.1f s; something in an executor does not await:\n%s",
-                silent,
-                self._loop_stack(),
-            )
-            self._on_stall(silent)
-        if not self._stall_limit or silent <= self._stall_limit:
+            self._emit(LoopStalled(silent, self._loop_stack()))
+        limit = self._pace.stall_limit
+        if not limit or silent <= limit:
             return True
         if not self._let_go:
             self._let_go = True
-            logger.error(
-                "the event loop has been blocked for %.0f s, past the limit of %.0f s: letting the lease go, "
-                "other workers take over",
-                silent,
-                self._stall_limit,
-            )
+            self._emit(LeaseLetGo(silent, limit))
         return False
 
     def _tell(self, answer: HeartbeatAnswer | None) -> None:
@@ -243,16 +314,11 @@ class LeaseKeeper:
     def _in_loop(self, answer: HeartbeatAnswer | None) -> None:
         self._unanswered_since = None
         if answer is not None:
-            self._on_answer(answer)
+            self.answers.on_next(answer)
 
     def _loop_stack(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage] - the only way to see another thread's stack
         return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"
-
-
-def _id(run: Mapping[str, Any] | str) -> str:
-    """The task of a run, {"id", "attempt"}; an id alone from a database with older functions."""
-    return run if isinstance(run, str) else str(run["id"])
 
 
 def _time(value: object) -> datetime | None:

@@ -366,6 +366,7 @@ class TodoStore:
             claimed=tuple(claimed),
             gone=tuple(str(id) for id in answer["gone"]),
             attempts=answer.get("attempts") or {},
+            busy=tuple(str(id) for id in answer["busy"]) if "busy" in answer else None,
         )
 
     async def append(self, worker_id: str, events: Sequence[TodoEvent]) -> Written:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reactive_worker.models import Todo
+from reactive_worker.store.heartbeat import RunKey
 
 
 @dataclass(slots=True)
@@ -16,52 +19,82 @@ class HeldTask:
     #: True once the executor has ended and its outcome is on its way to the database.
     ended: bool = False
 
+    @property
+    def key(self) -> RunKey:
+        """``(id, attempt)``: an id alone says nothing about a run."""
+        return (self.todo.id, self.todo.attempt)
+
 
 class Held:
-    """Claimed rows by id. Written in the event loop; `in_flight` may be read from the lease thread."""
+    """Claimed rows by (id, attempt). Written in the event loop; `in_flight` may be read from any thread.
+
+    Example
+    -------
+    >>> from reactive_worker.testing.marbles import todo
+    >>> held = Held()
+    >>> _ = held.hold(todo("a", attempt=1)), held.hold(todo("a", attempt=2))
+    >>> [task.attempt for task in held.lose([("a", 1)])], held.in_flight()
+    ([1], [('a', 2)])
+    """
 
     def __init__(self) -> None:
-        self._held: dict[str, HeldTask] = {}
+        self._held: dict[RunKey, HeldTask] = {}
+        self._claims = 0
+        self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def is_claiming(self) -> bool:
+        """Whether a claim is under way: its answer may bring rows that are not held yet."""
+        return self._claims > 0
+
+    @contextmanager
+    def claiming(self) -> Generator[None]:
+        """A claim is under way."""
+        self._claims += 1
+        try:
+            yield
+        finally:
+            self._claims -= 1
+            self._changed.set()
+
     def hold(self, todo: Todo) -> HeldTask:
         """A row was claimed."""
-        holding = self._held[todo.id] = HeldTask(todo)
-        return holding
+        task = self._held[todo.id, todo.attempt] = HeldTask(todo)
+        return task
 
-    def get(self, id: str, attempt: int | None = None) -> HeldTask | None:
-        """The holding of `id`, if it is of this attempt."""
-        holding = self._held.get(id)
-        if holding is None or (attempt is not None and holding.todo.attempt != attempt):
-            return None
-        return holding
+    def get(self, id: str, attempt: int) -> HeldTask | None:
+        """What is held of this run."""
+        return self._held.get((id, attempt))
 
-    def drop(self, id: str, attempt: int | None = None) -> HeldTask | None:
+    def drop(self, id: str, attempt: int) -> HeldTask | None:
         """The row's end is stored, or it is not ours any more."""
-        holding = self.get(id, attempt)
-        return None if holding is None else self._held.pop(id)
+        self._changed.set()
+        return self._held.pop((id, attempt), None)
 
     def running(self) -> list[HeldTask]:
         """Rows whose executor has not ended yet."""
-        return [holding for holding in self._held.values() if not holding.ended]
+        return [task for task in self._held.values() if not task.ended]
 
-    def in_flight(self) -> list[tuple[str, int]]:
+    def in_flight(self) -> list[RunKey]:
         """``(id, attempt)`` of every held row."""
-        # list() of a dict view is one bytecode under the GIL: safe from the lease thread.
-        return [(holding.todo.id, holding.todo.attempt) for holding in list(self._held.values())]
+        # list() of a dict is one bytecode under the GIL: safe from the heartbeat's thread.
+        return list(self._held)
 
-    def lose(self, runs: Iterable[tuple[str, int]]) -> list[Todo]:
-        """Let go of those runs, as (id, attempt), whose executor has not ended; returns their rows.
+    def lose(self, runs: Iterable[RunKey]) -> list[Todo]:
+        """Let go of those `runs` whose executor has not ended; returns their rows, to be stopped.
 
         An ended run's outcome is on its way to the database, which itself says whether it was still ours.
         """
-        lost = [
-            held.todo
-            for id, attempt in runs
-            if (held := self.get(id, attempt)) is not None and not held.ended
-        ]
+        lost = [task.todo for key in runs if (task := self._held.get(key)) is not None and not task.ended]
         for todo in lost:
-            del self._held[todo.id]
+            self.drop(todo.id, todo.attempt)
         return lost
+
+    async def empty(self) -> None:
+        """Wait until nothing is held and no claim is under way."""
+        while self._held or self._claims:
+            self._changed.clear()
+            await self._changed.wait()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TypeVar
 
-from reactive_worker.execution.runner import Runner
 from reactive_worker.settings import Settings
 from reactive_worker.worker.delivery import Delivery
 from reactive_worker.worker.held import Held
 from reactive_worker.worker.lease import Strays
-from reactive_worker.worker.pipeline import Pipeline
-
-logger = logging.getLogger(__name__)
+from reactive_worker.worker.runs import Runs
+from reactive_worker.worker.storing import Storing
+from reactive_worker.worker.telemetry import EndsUndelivered, Telemetry
 
 #: Seconds the sink gets at shutdown to deliver what is still in memory, after the tasks have ended.
 FLUSH_TIMEOUT = 10.0
@@ -31,46 +29,46 @@ class Shutdown:
     ----------
     settings:
         `drain_timeout` and `cancel_grace`, in seconds.
-    pipeline, runner, held, delivery, strays:
+    storing, runs, held, delivery, strays:
         The session's parts.
-    is_idle:
-        Whether nothing is held and no claim is under way; asked whenever `look` is called.
+    telemetry:
+        Told of ends that could not be delivered.
     """
 
     def __init__(
         self,
         settings: Settings,
-        pipeline: Pipeline,
-        runner: Runner,
+        storing: Storing,
+        runs: Runs,
         held: Held,
         delivery: Delivery,
         strays: Strays,
-        is_idle: Callable[[], bool],
+        telemetry: Telemetry,
     ) -> None:
         self._settings = settings
-        self._pipeline = pipeline
-        self._runner = runner
-        self._registry = held
+        self._storing = storing
+        self._runs = runs
+        self._held = held
         self._delivery = delivery
         self._strays = strays
-        self._is_idle = is_idle
-        self._idle = asyncio.Event()
+        self._telemetry = telemetry
         self._now = asyncio.Event()
+        self._leaseless = False
 
     def hurry(self) -> None:
         """End now: every step still gets a last second."""
         self._now.set()
 
-    def look(self) -> None:
-        """Something has ended: perhaps there is nothing left to wait for."""
-        if self._is_idle():
-            self._idle.set()
+    def without_lease(self) -> None:
+        """Nobody renews the lease any more: nothing may run on, for others will soon run the same."""
+        self._leaseless = True
+        self._now.set()
 
     async def run(self) -> None:
-        """Stop claiming, drain, hand back what does not end, and store what was said."""
-        self._pipeline.stop_claiming()
-        await self._drain()
-        unfinished = self._runner.runs
+        """Drain, hand back what does not end, and store what was said; no claim begins any more."""
+        if not self._leaseless:
+            await self._unless_now(self._held.empty(), self._settings.drain_timeout)
+        unfinished = self._runs.active
         for run in unfinished:
             run.release()
         if unfinished:
@@ -80,27 +78,17 @@ class Shutdown:
                 run.hurry()
             # What was left behind must be so before the event loop ends, which would wait for it for ever.
             await asyncio.wait([asyncio.ensure_future(run.wait()) for run in unfinished], timeout=LAST_SECOND)
-        back = [(held.todo.id, held.todo.attempt) for held in self._registry.running()]
-        for id, attempt in back:
-            self._registry.drop(id, attempt)
-        flushed = await self._unless_now(self._pipeline.flush(FLUSH_TIMEOUT), FLUSH_TIMEOUT) or False
+        back = [task.key for task in self._held.running()]
+        for key in back:
+            self._held.drop(*key)
+        flushed = await self._unless_now(self._storing.flush(FLUSH_TIMEOUT), FLUSH_TIMEOUT) or False
         if not flushed and self._delivery.give_up():
-            flushed = await self._pipeline.flush(FLUSH_TIMEOUT * 2)
+            self._strays.may_hand_back = False
+            flushed = await self._storing.flush(FLUSH_TIMEOUT * 2)
         if not flushed:
-            logger.error(
-                "the end of %d task(s) could not be delivered within %g s; they run again elsewhere",
-                len(self._registry),
-                FLUSH_TIMEOUT,
-            )
+            self._telemetry.emit(EndsUndelivered(len(self._held), FLUSH_TIMEOUT))
         if back:
-            logger.info("handing back %d unfinished task(s)", len(back))
-            await self._strays.hand_back(back)
-
-    async def _drain(self) -> None:
-        # Set long ago perhaps, when nothing was held; what counts is from here on: no claim begins any more.
-        self._idle.clear()
-        self.look()
-        await self._unless_now(self._idle.wait(), self._settings.drain_timeout)
+            await self._strays.hand_back(back, "unfinished task(s)")
 
     async def _unless_now(self, work: Awaitable[T], timeout: float) -> T | None:
         """The result of `work`, or None when `timeout` s went by; a second stop leaves it a last second."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -15,12 +13,13 @@ from reactive_worker.execution.numbers import parse
 from reactive_worker.execution.run import TaskRun
 from reactive_worker.execution.sanitise import describe
 from reactive_worker.execution.steering import SteerMessage
+from reactive_worker.store.duty import Duty
+from reactive_worker.store.heartbeat import RunKey
 from reactive_worker.store.store import TodoStore
+from reactive_worker.worker.telemetry import MessageRefused, SteeringUnread, Telemetry
 
-logger = logging.getLogger(__name__)
 
-
-class SteeringFeed:
+class SteeringFeed(Duty):
     """Fetches messages to running agents and hands them over.
 
     Parameters
@@ -29,36 +28,39 @@ class SteeringFeed:
         Where they are, and for whom.
     find:
         The run of a task and attempt; None when it does not run here.
+    telemetry:
+        Told of what could not be read.
     """
 
     def __init__(
-        self, store: TodoStore, worker_id: str, find: Callable[[str, int | None], TaskRun | None]
+        self,
+        store: TodoStore,
+        worker_id: str,
+        find: Callable[[str, int], TaskRun | None],
+        telemetry: Telemetry,
     ) -> None:
+        super().__init__("steering")
         self._store = store
         self._worker_id = worker_id
         self._find = find
-        self._wanted: set[tuple[str, int]] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._telemetry = telemetry
+        self._wanted: set[RunKey] = set()
 
-    def fetch(self, runs: Collection[tuple[str, int]]) -> None:
-        """Look for messages to these ``(id, attempt)``, in the background."""
+    def fetch(self, runs: Collection[RunKey]) -> None:
+        """Look for messages to these runs, in the background."""
         self._wanted.update(runs)
-        if self._wanted and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._fetch())
+        if self._wanted:
+            self.wake()
 
-    def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _fetch(self) -> None:
+    async def turn(self) -> None:
+        """Fetch what is wanted, and hand it over message by message."""
         while self._wanted:
             runs, self._wanted = self._wanted, set()
             try:
                 rows = await self._store.read_steering(self._worker_id, runs)
             except ReactiveWorkerError as error:
                 # The next heartbeat names them again.
-                logger.warning("could not read messages to running tasks: %s", error)
+                self._telemetry.emit(SteeringUnread(str(error)))
                 return
             for row in rows:
                 self._hand_over(row)
@@ -72,7 +74,7 @@ class SteeringFeed:
             message = _message(row)
         except InvalidTaskError as error:
             why = f"this is no A2A message: {describe(error)}"
-            logger.warning("a message to task %s is refused: %s", run.todo.id, why)
+            self._telemetry.emit(MessageRefused(run.todo.id, why))
             run.refuse(str(row["id"]), why)
         else:
             run.steer([message])

@@ -101,7 +101,7 @@ async def longest_wait(db: str) -> float:
 
 def impatient(worker: Any, seconds: float = 1.0) -> None:
     """A probe that waits for its echo no longer than this."""
-    worker._session._push._probe._echo_timeout = seconds
+    worker._session.push.probe.echo_timeout = seconds
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ async def test_each_moment_ends_in_exactly_one_task_cancelled(
         local_supabase.faults.apply({"deaf": True, "broadcast_deaf": True})
         silent = await client.submit_task("echo", "a b c d", {"delay": 60})
         assert worker._session is not None
-        worker._session.pipeline.kicks.on_next(None)
+        worker._session.sweep_now()
         await eventually(lambda: echo.calls[silent, "execute"])
         await client.cancel_task(silent)
         await eventually(lambda: is_cancelled(db, silent))

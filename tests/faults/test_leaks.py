@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from reactive_worker.store.push import changes as realtime
+from reactive_worker.store.push import link as realtime
 from reactive_worker.store.push.changes import Binding, RealtimeLink
 from reactive_worker.testing.proxy import FaultyProxy
 from reactive_worker.testing.workers import eventually

@@ -177,7 +177,7 @@ async def test_who_talks_faster_than_the_database_listens_waits(
     db = local_supabase.db_url
     room = 500
     monkeypatch.setattr(
-        "reactive_worker.worker.pipeline.streams.sink", functools.partial(streams.sink, capacity=room)
+        "reactive_worker.worker.storing.streams.sink", functools.partial(streams.sink, capacity=room)
     )
     caplog.set_level(logging.WARNING, logger="reactive_worker")
     talker = Talker(3000)

@@ -15,7 +15,7 @@ import pytest
 
 from reactive_worker.backoff import Backoff
 from reactive_worker.models import PushState
-from reactive_worker.store.push import changes as realtime
+from reactive_worker.store.push import link as realtime
 from reactive_worker.testing.proxy import FaultyProxy
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.executors import Echo
@@ -40,7 +40,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses and patience a tenth of what they are, so that each fault takes seconds."""
     monkeypatch.setattr(realtime, "RECONNECT", Backoff(0.05, 1.0, jitter="full"))
     monkeypatch.setattr(realtime, "JOIN_TIMEOUT", 3)
-    monkeypatch.setattr(realtime, "READY_TIMEOUT", 2.0)
+    monkeypatch.setattr("reactive_worker.store.push.changes.READY_TIMEOUT", 2.0)
     monkeypatch.setattr(realtime, "CLOSE_TIMEOUT", 0.5)
 
 
@@ -114,21 +114,21 @@ async def test_what_a_client_cannot_read_or_use(local_supabase: Any, caplog: Any
         await pushed(db)
 
         assert worker._session is not None
-        push: Any = worker._session._push
-        use = push._on_row
+        push: Any = worker._session.push
+        use = push._row
 
         def raise_once(record: Any) -> None:
-            push._on_row = use
+            push._row = use
             raise RuntimeError("a callback of ours")
 
-        push._on_row = raise_once
+        push._row = raise_once
         await insert(db, ["lost for push"])
-        await eventually(lambda: push._on_row is use)
+        await eventually(lambda: push._row is use)
         assert "could not be used" in caplog.text
         await pushed(db)
         assert worker.health.since == since, "none of this ended the subscription"
         # Nobody was told of that row any more: the next sweep, whatever it is made for, finds it.
-        worker._session.pipeline.kicks.on_next(None)
+        worker._session.sweep_now()
         await eventually(lambda: completed(db, 3))
 
         # As a blocking executor does: heartbeats stay away, the server closes the socket, nobody can look.

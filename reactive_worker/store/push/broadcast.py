@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -13,9 +12,7 @@ from realtime.types import RealtimeChannelOptions
 
 from reactive_worker.access.credentials import Credentials
 from reactive_worker.models import PushHealth
-from reactive_worker.store.push.changes import Link
-
-logger = logging.getLogger(__name__)
+from reactive_worker.store.push.link import Link
 
 #: Channels one socket may have; more are refused.
 MOST_TOPICS = 100
@@ -95,11 +92,7 @@ class BroadcastLink(Link):
         super()._on_status(status, error)
 
     def _heard(self, message: Any) -> None:
-        # An exception here would end realtime-py's receive loop for good, and nobody would be told.
-        try:
-            self._on_message(str(message["event"]), message["payload"])
-        except Exception:
-            logger.exception("a broadcast could not be used; the sweep will find what it was about")
+        self._use(lambda: self._on_message(str(message["event"]), message["payload"]))
 
 
 def _reason(error: Exception | None) -> str:

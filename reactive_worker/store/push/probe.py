@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 
+from reactive_worker.backoff import spread
 from reactive_worker.errors import ReactiveWorkerError
 from reactive_worker.models import PushState, parse_time
-from reactive_worker.store.push.changes import Link
+from reactive_worker.store.duty import Duty
+from reactive_worker.store.push.link import Link
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 ECHO_TIMEOUT = 10.0
 
 
-class Probe:
+class Probe(Duty):
     """Probes push each `interval` seconds, and sooner when in doubt.
 
     Parameters
@@ -46,23 +47,24 @@ class Probe:
         interval: float = 60.0,
         echo_timeout: float = ECHO_TIMEOUT,
     ) -> None:
+        super().__init__("probe")
         self._links = links
         self._touch = touch
         self._interval = interval
-        self._echo_timeout = echo_timeout
-        self._wanted = asyncio.Event()
+        #: Seconds after which a missing echo means deaf.
+        self.echo_timeout = echo_timeout
         self._sent: datetime | None = None
         self._last_heard: dict[Link, datetime] = {}
         self._waiting: dict[Link, asyncio.Event] = {}
 
     def ready(self) -> None:
         """A subscription has become live: prove it."""
-        self._wanted.set()
+        self.wake()
 
     def doubt(self) -> None:
         """Something came by a sweep that push should have told: probe now."""
         if any(link.health.state is PushState.HEALTHY for link in self._links()):
-            self._wanted.set()
+            self.wake()
 
     def echo(self, link: Link, probe_at: object) -> None:
         """The worker's own mailbox row came through `link`."""
@@ -71,18 +73,12 @@ class Probe:
         self._last_heard[link] = parse_time(probe_at, "probe_at")
         self._notice(link)
 
-    async def run(self) -> None:
-        """Probe for ever; ends by cancellation only."""
-        while True:
-            try:
-                async with asyncio.timeout(self._interval * random.uniform(0.9, 1.1)):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
-            self._wanted.clear()
-            live = [link for link in self._links() if link.is_live]
-            if live:
-                await self._probe(live)
+    async def turn(self) -> float:
+        """Probe what is live now."""
+        live = [link for link in self._links() if link.is_live]
+        if live:
+            await self._probe(live)
+        return spread(self._interval, 0.1)
 
     async def _probe(self, links: Collection[Link]) -> None:
         self._waiting = {link: asyncio.Event() for link in links}
@@ -102,11 +98,11 @@ class Probe:
         # The echo may have overtaken the answer to the write.
         self._notice(link)
         try:
-            async with asyncio.timeout(self._echo_timeout):
+            async with asyncio.timeout(self.echo_timeout):
                 await self._waiting[link].wait()
         except TimeoutError:
             if link.is_live and link.subscriptions == subscription:
-                link.mark_deaf(f"a probe was not heard within {self._echo_timeout:g} s")
+                link.mark_deaf(f"a probe was not heard within {self.echo_timeout:g} s")
         else:
             if link.is_live and link.subscriptions == subscription:
                 link.mark_healthy("a probe was heard")

@@ -20,7 +20,7 @@ from reactive_worker.access.tokens import mint_token
 from reactive_worker.client.tasks import TaskClient
 from reactive_worker.errors import PermissionDeniedError, TokenExpiredError
 from reactive_worker.store.connection import Connection
-from reactive_worker.store.push import changes as realtime
+from reactive_worker.store.push import link as realtime
 from reactive_worker.store.push.changes import Binding, Change, RealtimeLink
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.integration.security.people import ANN

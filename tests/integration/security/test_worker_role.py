@@ -62,7 +62,7 @@ async def test_it_does_the_whole_main_job(local_supabase: Any, push: str) -> Non
         lost = row["id"]
         beat = "select heartbeat_at from workers where id = %s"
         (before,) = await query(db, beat, worker.id)
-        worker._session.pipeline.kicks.on_next(None)  # type: ignore[union-attr]
+        worker._session.sweep_now()  # type: ignore[union-attr]
         assert (await client.wait_for_completion(lost, timeout=20)).agent_status is TodoStatus.COMPLETED
         await eventually(lambda: _moved(db, beat, worker.id, before))
     assert (await kinds(db, lost))[:2] == ["task_lost", "task_started"]

@@ -68,7 +68,7 @@ async def test_while_realtime_is_deaf_the_sweep_finds_every_row_and_push_resumes
 ) -> None:
     settings = {"polling_interval": 1.0, "sweep_interval": 3600.0, "probe_interval": 0.5, "push": push}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
-        worker._session._push._probe._echo_timeout = 0.5  # type: ignore[union-attr] - a short patience for the test
+        worker._session.push.probe.echo_timeout = 0.5  # type: ignore[union-attr] - a short patience for the test
         await eventually(lambda: worker.health.state is PushState.HEALTHY)
         deafen(local_supabase.faults, True)
         await eventually(lambda: worker.health.state is not PushState.HEALTHY)
@@ -177,7 +177,7 @@ async def test_what_raises_costs_one_row_and_one_error(
         await insert(local_supabase.db_url, ["unlucky"], priority=13)
         await eventually(lambda: "I do not like 13" in caplog.text)
         assert worker._session is not None
-        worker._session.pipeline.records.on_next({"id": "no uuid", "agent_type": "test"})
+        worker._session.push.rows.on_next({"id": "no uuid", "agent_type": "test"})
         rows = await insert(local_supabase.db_url, ["bad"], input_data={"fail": "on purpose"})
         await query(local_supabase.db_url, "update todolist set max_failures = 1 where id = %s", rows[0])
         await insert(local_supabase.db_url, ["good"])

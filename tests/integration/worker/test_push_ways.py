@@ -43,11 +43,11 @@ async def test_auto_goes_by_broadcast_falls_back_while_it_is_silent_and_returns(
     local_supabase: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a restart of the database: broadcasts vanish, no frame says so, sockets stay open."""
-    monkeypatch.setattr("reactive_worker.store.push.changes.RECONNECT", Backoff(0.5, 1.0, jitter="full"))
+    monkeypatch.setattr("reactive_worker.store.push.link.RECONNECT", Backoff(0.5, 1.0, jitter="full"))
     settings = {**QUIET, "probe_interval": 1.0, "lease": 60.0, "heartbeat": 30.0}
     async with running_worker(local_supabase, Echo(), settings=settings) as worker:
         assert worker._session is not None
-        worker._session._push._probe._echo_timeout = 1.0
+        worker._session.push.probe.echo_timeout = 1.0
         await eventually(lambda: healthy(worker, "broadcast"))
         # More than a hint names: the rest is found by the sweep it asks for.
         await insert(local_supabase.db_url, [f"bulk {n}" for n in range(150)])
@@ -89,8 +89,8 @@ async def test_a_hint_that_overtakes_its_row_is_not_forgotten(
                 " returning id::text, agent_type, created_at"
             )
             id, agent_type, at = await cursor.fetchone() or ("", "", None)
-            session.pipeline.records.on_next({"id": id, "agent_type": agent_type, "created_at": at})
-            await eventually(lambda: session._visibility._since)
+            session.push.rows.on_next({"id": id, "agent_type": agent_type, "created_at": at})
+            await eventually(lambda: session.claim.visibility._since)
         await eventually(lambda: done(local_supabase, 1))
 
 
@@ -110,7 +110,7 @@ async def test_a_refused_worker_goes_by_changes_until_it_is_let_in(
     local_supabase: Any, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker with the least privileged role; its policy is missing at first."""
-    monkeypatch.setattr("reactive_worker.store.push.changes.REFUSED_PAUSE", 0.5)
+    monkeypatch.setattr("reactive_worker.store.push.link.REFUSED_PAUSE", 0.5)
     local_supabase.faults.join_refusal_delay = 0.1
     definition = await query(
         local_supabase.db_url, "select qual from pg_policies where policyname = %s", POLICY

@@ -8,16 +8,19 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from reactive_worker.access.credentials import Credentials
 from reactive_worker.errors import ConfigurationError, UnreachableError
 from reactive_worker.models import Candidate, PushHealth, PushState, SweepResult
+from reactive_worker.store import telemetry
 from reactive_worker.store.push import channel as push
-from reactive_worker.store.push import hints
+from reactive_worker.store.push import hints, links
 from reactive_worker.store.push import mode as modes
-from reactive_worker.store.push.changes import Link
+from reactive_worker.store.push.link import Link
 from reactive_worker.testing.workers import eventually
 
 NOW = datetime(2026, 11, 3, 9, 0, tzinfo=UTC)
@@ -121,32 +124,29 @@ class Bench:
         self.probes = 0
         self.states: list[PushState] = []
 
-        async def ask() -> tuple[bool, str]:
-            if isinstance(sent, Exception):
-                raise sent
-            return sent
-
+        self.sent = sent
         self.push = push.PushChannel(
-            "http://x",
-            "key",
-            "w1",
-            ["test"],
-            mode=mode,
-            sent=ask,
-            touch=self.touch,
-            probe_interval=3600.0,
-            on_row=self.rows.append,
-            on_time=self.times.append,
-            on_signal=lambda at: None,
-            on_ready=self.count,
-            on_health=lambda health: self.states.append(health.state),
+            self, "w1", ["test"], mode=mode, probe_interval=3600.0, emit=telemetry.log_line
         )
-        self.push._probe._echo_timeout = 0.02
+        self.push.probe.echo_timeout = 0.02
+        self.push.rows.subscribe(self.rows.append)
+        self.push.times.subscribe(self.times.append)
+        self.push.catch_up.subscribe(lambda _: self.count())
+        self.push.links.health_changes.subscribe(lambda health: self.states.append(health.state))
+
+    @property
+    def connection(self) -> Any:
+        return SimpleNamespace(url="http://x", credentials=Credentials("key"))
+
+    async def push_ways(self) -> tuple[bool, str]:
+        if isinstance(self.sent, Exception):
+            raise self.sent
+        return self.sent
 
     def count(self) -> None:
         self.sweeps += 1
 
-    async def touch(self) -> str:
+    async def touch_probe(self, worker_id: str) -> str:
         self.probes += 1
         at = (NOW + timedelta(seconds=self.probes)).isoformat()
         for way in self.echoing & self.open():
@@ -180,12 +180,14 @@ async def bench(monkeypatch: pytest.MonkeyPatch, mode: str, sent: Any = (True, "
 
     monkeypatch.setattr(push, "BroadcastLink", make("broadcast"))
     monkeypatch.setattr(push, "RealtimeLink", make("changes"))
-    monkeypatch.setattr(push, "LOOK_INTERVAL", 0.01)
-    await made.push.start()
+    monkeypatch.setattr(links, "LOOK_INTERVAL", 0.01)
+    for duty in made.push.duties:
+        await duty.start()
     try:
         yield made
     finally:
-        await made.push.stop()
+        for duty in made.push.duties:
+            await duty.stop()
     assert made.open() == set()
 
 
@@ -224,7 +226,7 @@ async def test_auto_takes_broadcast_falls_back_and_comes_back(
         assert it.open() == {"broadcast"}
         # Silence, as after a restart of the database: nobody says so, a probe finds out.
         it.echoing = {"changes"}
-        it.push._probe.doubt()
+        it.push.probe.doubt()
         await eventually(lambda: it.open() == {"broadcast", "changes"})
         it.link("changes").join()
         await it.becomes(PushState.HEALTHY, "changes")
@@ -260,8 +262,8 @@ async def test_auto_goes_by_changes_when_the_database_sends_nothing(monkeypatch:
         assert "no function realtime.send" in it.push.health.detail
         assert it.links["broadcast"] == []
         # Somebody migrated it meanwhile.
-        it.push._ask = lambda: asyncio.sleep(0, (True, ""))
-        it.push._ask_at = 0.0
+        it.push.links._ask = lambda: asyncio.sleep(0, (True, ""))
+        it.push.links._ask_at = 0.0
         await eventually(lambda: it.open() == {"broadcast"})
 
 
@@ -298,7 +300,7 @@ async def test_a_hint_becomes_rows_and_more_of_them_a_sweep_without_doubt(
         later = made + timedelta(seconds=30)
         it.push.compare(SweepResult((other,), None, 0, later))
         await asyncio.sleep(0)
-        assert not it.push._probe._wanted.is_set()
+        assert not it.push.probe._woken.is_set()
         # Another one, made later, was told by nobody.
         untold = Candidate.from_row({**row, "id": ROW["id"][:-1] + "3", "created_at": later.isoformat()})
         it.push.compare(SweepResult((untold,), None, 0, later + timedelta(seconds=30)))
@@ -307,10 +309,8 @@ async def test_a_hint_becomes_rows_and_more_of_them_a_sweep_without_doubt(
 
 def test_more_types_than_a_socket_has_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     types = [f"t{n}" for n in range(100)]
-    given: Any = dict.fromkeys(
-        ("sent", "touch", "on_row", "on_time", "on_signal", "on_ready", "on_health"), print
-    )
+    store: Any = SimpleNamespace(push_ways=None, touch_probe=None)
     with pytest.raises(ConfigurationError, match="at most 99 agent types"):
-        push.PushChannel("", "", "w", types, mode="both", probe_interval=1.0, **given)
-    channel = push.PushChannel("", "", "w", types, mode="auto", probe_interval=1.0, **given)
-    assert channel._sent == (False, "a worker has too many agent types for it")
+        push.PushChannel(store, "w", types, mode="both", probe_interval=1.0, emit=print)
+    channel = push.PushChannel(store, "w", types, mode="auto", probe_interval=1.0, emit=print)
+    assert channel.links._sent == (False, "a worker has too many agent types for it")
