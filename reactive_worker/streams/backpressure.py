@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from reactivex.subject import BehaviorSubject, Subject
 
@@ -32,6 +32,9 @@ class Backpressure:
         How many rows can be taken now; said by `dispatch`.
     settled:
         Ids of candidates that need no place any more: claimed, or gone.
+    busy:
+        Seconds by id: candidates a claim found locked by somebody else; not to be offered again before. They
+        rest alone: what ranks behind them goes on.
     finished:
         Ids whose run here has ended, and those of candidates that are gone; see `limit_concurrency`.
     released:
@@ -54,6 +57,7 @@ class Backpressure:
     def __init__(self) -> None:
         self.demand: Subject[Demand] = Subject()
         self.settled: Subject[Collection[str]] = Subject()
+        self.busy: Subject[Mapping[str, float]] = Subject()
         self.finished: Subject[Collection[str]] = Subject()
         self.released: Subject[Iterable[CandidateKey | str]] = Subject()
         self.swept: Subject[SweepResult] = Subject()

@@ -12,6 +12,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 from reactive_worker.backoff import Backoff
 from reactive_worker.models import Candidate, ClaimResult, Demand, Todo, TodoEvent
 from reactive_worker.streams._priority import take_room
+from reactive_worker.streams._resting import Resting
 from reactive_worker.streams._scheduling import choose_scheduler
 from reactive_worker.streams._slots import Slots
 from reactive_worker.streams.backpressure import Backpressure
@@ -19,7 +20,7 @@ from reactive_worker.streams.backpressure import Backpressure
 Claim = Callable[[list[Candidate], int], Observable[ClaimResult]]
 Run = Callable[[Todo], Observable[TodoEvent]]
 
-#: After a claim that found every row locked by others. Wide jitter, or two workers that met once meet again.
+#: Of a row that a claim found locked by others. Wide jitter, or two workers that met once meet again.
 CLAIM_BACKOFF = Backoff(0.2, 5.0, jitter=0.5)
 #: After a claim that failed.
 CLAIM_ERROR_BACKOFF = Backoff(0.2, 30.0, jitter=0.5)
@@ -52,7 +53,8 @@ def dispatch(
         result    ----1--21-3---------------1------
 
     One claim is in flight at a time, and it never wants more rows than there are free slots. All rows of a
-    claim start at once.
+    claim start at once. A row that a claim passed over is locked by somebody else: it is left alone for a
+    while that grows, by itself; the others are claimed at full pace.
 
     Parameters
     ----------
@@ -63,7 +65,8 @@ def dispatch(
     backpressure:
         The other side of the pipeline. Said here: `demand` (how many rows can be taken, each time that
         changes; 0 while paused), `settled` (claimed or gone: they need no place in a window any more) and
-        `finished` (ids of runs that ended, and of candidates that are gone). Heard here: `paused`; while it
+        `finished` (ids of runs that ended, and of candidates that are gone), `busy` (locked by somebody
+        else). Heard here: `paused`; while it
         is true nothing is claimed, and what runs goes on.
     concurrency:
         How many rows run at the same time at most.
@@ -72,7 +75,7 @@ def dispatch(
     per_type:
         Of these agent types, at most so many at the same time.
     claim_backoff:
-        Pace of claims while they find every candidate locked by somebody else.
+        How long a candidate is left alone that is locked by somebody else.
     error_backoff:
         Pace of claims while they fail.
     linger:
@@ -167,6 +170,7 @@ class _Dispatcher:
         self._claim = SerialDisposable()
         self._timer = SerialDisposable()
         self._slots = Slots(options.concurrency, options.per_type)
+        self._resting = Resting(options.claim_backoff)
         self._claiming = False
         self._backing_off = False
         self._lingering = False
@@ -175,7 +179,6 @@ class _Dispatcher:
         self._disposed = False
         self._asking = False
         self._ask_again = False
-        self._empty_claims = 0
         self._failed_claims = 0
         self._source_done = False
         self._source_error: Exception | None = None
@@ -262,9 +265,18 @@ class _Dispatcher:
         if not self._may_claim():
             return
         room = self._slots.room()
-        # Whatever made the window may know nothing of the limits; a claim takes any of those it is shown.
-        fitting = [candidate for candidate in candidates if take_room(room, candidate)]
+        now = self._now()
+        left = [self._resting.left(candidate.id, now) for candidate in candidates]
+        # Whatever made the window may know nothing of the limits, nor of what is busy; a claim takes any of
+        # those it is shown.
+        fitting = [
+            candidate
+            for candidate, rest in zip(candidates, left, strict=True)
+            if not rest and take_room(room, candidate)
+        ]
         if not fitting:
+            if resting := [rest for rest in left if rest]:
+                self._ask_in(min(resting))
             return
         want = min(self._slots.free, len(fitting))
         self._claiming = True
@@ -278,19 +290,23 @@ class _Dispatcher:
         answers: list[ClaimResult] = []
 
         def completed() -> None:
-            self._claimed(answers[0] if answers else ClaimResult((), ()), want)
+            self._claimed(answers[0] if answers else ClaimResult((), ()), fitting, want)
 
         subscription.disposable = stream.pipe(ops.take(1)).subscribe(
             answers.append, self._claim_failed, completed, scheduler=self._upstream
         )
 
-    def _claimed(self, result: ClaimResult, want: int) -> None:
+    def _claimed(self, result: ClaimResult, offered: list[Candidate], want: int) -> None:
         self._failed_claims = 0
         # Slots are taken before anybody is told: feedback that comes at once must find them taken.
         starts = [(todo, self._slots.take(todo)) for todo in result.claimed]
         settled = [*(todo.id for todo in result.claimed), *result.gone]
         if settled:
+            self._resting.forget(settled)
             self._backpressure.settled.on_next(settled)
+        busy = _passed_over(offered, settled, found_all=len(result.claimed) >= want)
+        if busy:
+            self._backpressure.busy.on_next(self._resting.rest(busy, self._now()))
         if result.gone:
             self._backpressure.finish(result.gone)
         for todo, number in starts:
@@ -298,15 +314,10 @@ class _Dispatcher:
                 return
             self._start(todo, number)
         self._claiming = False
-        if not settled:
-            self._empty_claims += 1
-            self._back_off(self._options.claim_backoff.delay(self._empty_claims))
+        if len(result.claimed) < want:
+            self._ask()
         else:
-            self._empty_claims = 0
-            if len(result.claimed) < want:
-                self._ask()
-            else:
-                self._slots_freed()
+            self._slots_freed()
         self._finish_when_done()
 
     def _claim_failed(self, error: Exception) -> None:
@@ -352,3 +363,18 @@ class _Dispatcher:
             self._observer.on_completed()
         else:
             self._observer.on_error(self._source_error)
+
+    def _now(self) -> float:
+        return self._clock.to_seconds(self._clock.now)
+
+
+def _passed_over(offered: list[Candidate], settled: list[str], *, found_all: bool) -> list[str]:
+    """Which of these a claim found locked: it takes them in order, so those before the last it took.
+
+    All of them, when it found less than it wanted.
+    """
+    known = set(settled)
+    if found_all:
+        last = max((n for n, candidate in enumerate(offered) if candidate.id in known), default=-1)
+        offered = offered[: last + 1]
+    return [candidate.id for candidate in offered if candidate.id not in known]

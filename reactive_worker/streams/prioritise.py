@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, SerialDisposable
+from reactivex.disposable import CompositeDisposable, SerialDisposable, SingleAssignmentDisposable
 
 from reactive_worker.models import Candidate, Demand, SweepResult
 from reactive_worker.streams._priority import PriorityKey, default_priority
@@ -52,8 +52,9 @@ def prioritise(
     ----------
     backpressure:
         The other side of the pipeline. Heard here: `demand` (agent types in its `per_type` get at most that
-        many places in a window, none when it is 0; the stream ends with it), `settled` (they leave) and
-        `swept`. Said here: `released` (what is dropped: a later sweep offers it again) and `wanted`.
+        many places in a window, none when it is 0; the stream ends with it), `settled` (they leave), `busy`
+        (they are in no window before their time) and `swept`. Said here: `released` (what is dropped: a later
+        sweep offers it again) and `wanted`.
     key:
         What candidates are ordered by, smallest first; default strictly by priority, then by age. Another key
         orders what is known here; the database still sweeps in its own order, and there is no horizon.
@@ -108,13 +109,14 @@ def prioritise(
             ranking = SortedRanking(capacity, key) if order is None else order(capacity)
             waiting = _Waiting(options, ranking, observer, choose_scheduler(scheduler, scheduler_))
             upstream = scheduler or scheduler_
-            group = CompositeDisposable(waiting.turn)
+            group = CompositeDisposable(waiting.turn, waiting.timer)
             group.add(
                 backpressure.demand.subscribe(
                     waiting.demanded, observer.on_error, observer.on_completed, scheduler=upstream
                 )
             )
             group.add(backpressure.settled.subscribe(waiting.settled, observer.on_error, scheduler=upstream))
+            group.add(backpressure.busy.subscribe(waiting.busy, observer.on_error, scheduler=upstream))
             group.add(backpressure.swept.subscribe(waiting.swept, observer.on_error, scheduler=upstream))
             group.add(
                 source.subscribe(waiting.offer, observer.on_error, waiting.completed, scheduler=upstream)
@@ -149,12 +151,29 @@ class _Waiting:
         self._observer = observer
         self._clock = clock
         self.turn = SerialDisposable()
+        self.timer = SerialDisposable()
+        # Out of the ranking until their time: id -> (when, candidate).
+        self._resting: dict[str, tuple[float, Candidate]] = {}
         self._turn_taken = False
         self._demand: Demand | None = None
+        # The window that is being claimed: what turns out to be busy is one of these.
+        self._shown: dict[str, Candidate] = {}
         self._low_mark: int | None = None
         self._source_done = False
 
     def offer(self, candidate: Candidate) -> None:
+        resting = self._resting.get(candidate.id)
+        if resting is not None:
+            until, known = resting
+            if candidate.attempt <= known.attempt:
+                if candidate.attempt == known.attempt:
+                    # The newest word on it counts, when its time has come.
+                    self._resting[candidate.id] = (until, candidate)
+                return
+            del self._resting[candidate.id]
+        self._rank(candidate)
+
+    def _rank(self, candidate: Candidate) -> None:
         try:
             dropped = self._ranking.offer(candidate)
         except Exception as error:  # noqa: BLE001 - a user's key may raise anything, about this row
@@ -181,15 +200,40 @@ class _Waiting:
             self._take_turn()
 
     def settled(self, ids: Collection[str]) -> None:
-        before = len(self._ranking)
+        before = len(self)
         for id in ids:
             self._ranking.settle(id)
-        if len(self._ranking) == before:
+            self._resting.pop(id, None)
+        if len(self) == before:
             return
-        if self._low_mark is not None and len(self._ranking) < self._low_mark:
+        if self._low_mark is not None and len(self) < self._low_mark:
             self._low_mark = None
             self._options.backpressure.wanted.on_next(None)
         self._complete_when_empty()
+
+    def busy(self, pauses: Mapping[str, float]) -> None:
+        now = self._now()
+        for id, seconds in pauses.items():
+            candidate = self._shown.get(id)
+            if candidate is not None and self._ranking.settle(id):
+                self._resting[id] = (now + seconds, candidate)
+        self._drop([self._resting.pop(id)[1] for id in list(self._resting)[: -self._options.capacity]])
+        self._arm()
+
+    def _arm(self) -> None:
+        if not self._resting:
+            self.timer.disposable = SingleAssignmentDisposable()
+            return
+        left = min(until for until, _ in self._resting.values()) - self._now()
+
+        def rested(_: abc.SchedulerBase, __: object = None) -> None:
+            now = self._now()
+            due = [id for id, (until, _) in self._resting.items() if until <= now]
+            for candidate in [self._resting.pop(id)[1] for id in due]:
+                self._rank(candidate)
+            self._arm()
+
+        self.timer.disposable = self._clock.schedule_relative(max(left, 0.0), rested)
 
     def swept(self, result: SweepResult) -> None:
         if not result.full or not result.candidates:
@@ -223,8 +267,15 @@ class _Waiting:
         chosen = self._ranking.window(self._demand, self._options.window)
         if chosen:
             self._demand = None
+            self._shown = {candidate.id: candidate for candidate in chosen}
             self._observer.on_next(chosen)
 
     def _complete_when_empty(self) -> None:
-        if self._source_done and not len(self._ranking):
+        if self._source_done and not len(self):
             self._observer.on_completed()
+
+    def __len__(self) -> int:
+        return len(self._ranking) + len(self._resting)
+
+    def _now(self) -> float:
+        return self._clock.to_seconds(self._clock.now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -141,29 +141,74 @@ def test_rows_that_are_gone_are_settled_and_the_next_are_asked_for_at_once() -> 
     assert (rig.settled_ids, rig.asked, rig.finished_ids) == ([["a", "b"]], [2, 2], ["a", "b"])
 
 
-def test_claims_that_find_everything_locked_slow_down_and_pick_up_again() -> None:
-    answers = [ClaimResult((), ())] * 5
-    rig = Rig(claim=lambda rows, want: at_once(answers.pop() if answers else rig.take(rows, want)))
+def test_a_row_locked_by_others_is_looked_at_ever_more_rarely() -> None:
     times: list[float] = []
-    rig.demand.subscribe(lambda _: (times.append(rig.time.seconds), rig.offer("a")))
+    answers = [ClaimResult((), ())] * 5
+
+    def claim(rows: list[Candidate], want: int) -> Observable[ClaimResult]:
+        times.append(rig.time.seconds)
+        return at_once(answers.pop() if answers else rig.take(rows, want))
+
+    rig = Rig(claim=claim)
+    # Whatever makes the windows here knows nothing of what is busy, and offers the row at each demand.
+    rig.demand.subscribe(lambda _: rig.offer("a"))
     rig.offer("a")
     rig.time.run(20)
-    assert times[:6] == [1, 3, 7, 11, 15, 15]
     # The row ran from 15 to 17, and then it went on at full pace.
-    assert times[6] == 17
+    assert times == [0, 1, 3, 7, 11, 15, 15, 17, 17, 19, 19]
 
 
 def test_jitter_keeps_workers_apart() -> None:
-    times: list[float] = []
+    pauses: list[float] = []
     for number in (0.0, 0.5, 0.999):
         rig = Rig(
             claim=lambda rows, want: at_once(ClaimResult((), ())),
             claim_backoff=Backoff(1.0, 4.0, jitter=0.5, random=lambda number=number: number),
         )
+        rig.backpressure.busy.subscribe(lambda busy: pauses.append(busy["a"]))
         rig.offer("a")
-        rig.demand.subscribe(lambda _, rig=rig: times.append(rig.time.seconds))
-        rig.time.run(2)
-    assert times == pytest.approx([0.5, 1.0, 1.499], abs=0.001)
+    assert pauses == pytest.approx([0.5, 1.0, 1.499], abs=0.001)
+
+
+def locked(rig: Rig, ids: Collection[str]) -> Callable[[list[Candidate], int], Observable[ClaimResult]]:
+    """A claim as the database makes it: in order, past what others have locked."""
+    return lambda rows, want: at_once(rig.take([row for row in rows if row.id not in ids], want))
+
+
+def test_one_locked_row_costs_the_others_nothing() -> None:
+    rows: Subject[Candidate] = Subject()
+    rig = Rig(
+        concurrency=1,
+        run=lambda row: rig.time.cold("-|"),
+        claim=lambda offered, want: locked(rig, {"a"})(offered, want),
+        source=lambda rig: rows.pipe(prioritise(rig.backpressure)),
+    )
+    for number, name in enumerate("abcdef"):
+        rows.on_next(candidate(name, priority=-number))
+    rig.time.run(5)
+    assert "".join(rig.runs) == "bcdef"
+    # It was shown to one claim at 0, and rests; the second time twice as long.
+    assert [rows for rows, _ in rig.claims] == ["abcdef", "acdef", "def", "aef", "f"]
+
+
+def test_however_many_locked_rows_are_best_the_next_one_runs() -> None:
+    rows: Subject[Candidate] = Subject()
+    best = {f"{number:03}" for number in range(200)}
+    rig = Rig(
+        concurrency=1,
+        run=lambda row: rig.time.cold("-|"),
+        claim=lambda offered, want: locked(rig, best)(offered, want),
+        source=lambda rig: rows.pipe(prioritise(rig.backpressure, window=200)),
+    )
+    for id in sorted(best):
+        rows.on_next(candidate(id, priority=9))
+    rows.on_next(candidate("201"))
+    rig.time.run(0.5)
+    assert rig.runs == ["201"]
+    # Unlocked, they run when their rest is over, best first.
+    best.clear()
+    rig.time.run(3)
+    assert rig.runs[1:3] == ["000", "001"]
 
 
 @pytest.mark.parametrize(

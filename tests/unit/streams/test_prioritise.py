@@ -141,6 +141,38 @@ def test_what_was_offered_stays_until_it_is_settled() -> None:
     assert rig.windows == ["abc", "abc", "b"]
 
 
+def test_what_is_busy_rests_alone_and_comes_back_as_it_was_last_told() -> None:
+    rig = Rig(window=2)
+    rig.offer(*candidates("abc").values())
+    rig.ask(1)
+    rig.backpressure.busy.on_next({"a": 5.0, "b": 2.0, "nobody": 1.0})
+    rig.ask(1)
+    assert rig.windows == ["ab", "c"]
+    # A new attempt is another matter; a changed row is taken as it is when its time has come.
+    rig.offer(candidate("a", attempt=1), candidate("b", priority=9))
+    rig.ask(1)
+    assert rig.windows[2:] == ["ac"]
+    rig.time.advance(2)
+    rig.ask(1)
+    assert rig.windows[3:] == ["ba"]
+    rig.backpressure.busy.on_next({"b": 60.0})
+    rig.settled.on_next(["b", "c", "a"])
+    rig.rows.on_completed()
+    rig.time.advance(100)
+    assert rig.result.completed
+
+
+def test_what_rests_is_bounded() -> None:
+    rig = Rig(capacity=2, window=2)
+    rig.offer(*candidates("ab").values())
+    rig.ask(1)
+    rig.backpressure.busy.on_next({"a": 60.0, "b": 60.0})
+    rig.offer(*candidates("cd").values())
+    rig.ask(1)
+    rig.backpressure.busy.on_next({"c": 60.0, "d": 60.0})
+    assert rig.dropped == ["a", "b"]
+
+
 def test_the_newest_attempt_of_a_row_wins() -> None:
     rig = Rig()
     rig.offer(candidate("a", attempt=1), candidate("b"))
