@@ -54,8 +54,12 @@ class PushStore(Protocol):
 
 
 def quoted(value: str) -> str:
-    """A value inside a Realtime filter list, quoted when it holds reserved characters."""
-    if any(c in value for c in ',.:()"\\ '):
+    """A value inside a Realtime filter list, quoted when it holds reserved characters or means no text.
+
+    >>> quoted("echo"), quoted("a,b"), quoted("null")
+    ('echo', '"a,b"', '"null"')
+    """
+    if value.lower() == "null" or any(c in value for c in ',.:()"\\ '):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
     return value

@@ -28,7 +28,7 @@ ROW = {"id": "7d0c3f6e-0000-4000-8000-000000000001", "priority": 3, "attempt": 1
 
 
 def test_the_examples_are_true() -> None:
-    for module in (hints, modes):
+    for module in (hints, modes, push):
         assert doctest.testmod(module).failed == 0
 
 
