@@ -13,6 +13,7 @@ import pytest
 
 from tests import parallel, skips
 from tests.node import find_supabase_js
+from tests.support import close_connections
 
 # A shell that runs the tests in the background ignores SIGINT in them, and every process they start inherits
 # that: Ctrl-C, which some of them test, would then end nothing.
@@ -34,13 +35,25 @@ hypothesis.settings.load_profile("suite")
 _PREFIXES = ("SUPABASE_", "REACTIVE_WORKER_", "DEFAULT_AGENT_TYPE", "DEFAULT_POLLING_INTERVAL", "LOG_LEVEL")
 #: Chooses the PostgreSQL that the tests run on.
 _KEPT = ("REACTIVE_WORKER_PG_BIN",)
+#: How the workers of this run are pushed, where a test does not say so itself. Read before it is taken away.
+PUSH = os.environ.get("REACTIVE_WORKER_PUSH", "")
+
+
+def push_for(test: Path, asked: str) -> str:
+    """The push mode that a test's workers get from outside; empty: `auto`.
+
+    Unit tests are about the settings themselves, and start no worker.
+    """
+    return "" if (Path(__file__).parent / "unit") in test.parents else asked
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(_PREFIXES) and name not in _KEPT:
             monkeypatch.delenv(name)
+    if push := push_for(request.path, PUSH):
+        monkeypatch.setenv("REACTIVE_WORKER_PUSH", push)
 
 
 pytest_cmdline_main = parallel.pytest_cmdline_main
@@ -75,6 +88,13 @@ def supabase_js(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if found.folder is None:
         pytest.skip(found.reason)
     return found.folder
+
+
+@pytest.fixture(autouse=True)
+def _connections_of_tests() -> Iterator[None]:
+    """Closed before anybody looks for what a test left open, as they are opened later than anything else."""
+    yield
+    close_connections()
 
 
 @pytest.fixture(autouse=True)

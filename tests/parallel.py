@@ -1,14 +1,13 @@
-"""How many processes a test run takes: one for a file, several for folders.
+"""How many processes a test run takes: several for the whole suite, one for a part of it.
 
 pytest-xdist divides the tests among processes, each with a PostgreSQL of its own. The number is chosen here
 and not in `addopts`, so that ``-n 0``, ``-n 6`` and ``-p no:xdist`` work as everywhere, and so that a look at
-one file pays for no further process.
+some files pays for no further process: each has to import and collect everything once more.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -27,12 +26,8 @@ def cores() -> int:
 
 def wanted(config: pytest.Config) -> int:
     """Processes for what this run was asked for; 0 for this one alone."""
-    options = config.option
-    asked = [Path(argument) for argument in config.args]
-    if options.collectonly or options.usepdb or not all(path.is_dir() for path in asked):
-        return 0
-    if options.supabase_url:
-        # One Supabase of somebody's, and the suite writes to it.
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if not is_whole or config.option.collectonly or config.option.usepdb:
         return 0
     return min(cores() + SPARE, MOST)
 

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import select
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
+#: Open connections by event loop and database. A condition that is waited for asks fifty times a second, and
+#: a session of its own for each question costs PostgreSQL and us more than all the rest.
+_open: dict[tuple[int, str], psycopg.AsyncConnection[dict[str, Any]]] = {}
+
 
 async def query(db_url: str, sql: str, *parameters: Any) -> list[dict[str, Any]]:
     """Rows of a statement, straight from PostgreSQL."""
-    async with await psycopg.AsyncConnection.connect(
-        db_url, autocommit=True, row_factory=dict_row
-    ) as connection:
+    key = (id(asyncio.get_running_loop()), db_url)
+    # Taken out while it is in use: statements at the same time have a session each.
+    connection = _open.pop(key, None)
+    if connection is not None and _has_ended(connection):
+        connection.pgconn.finish()
+        connection = None
+    if connection is None:
+        connection = await psycopg.AsyncConnection.connect(
+            db_url, autocommit=True, row_factory=dict_row, prepare_threshold=None
+        )
+    done = False
+    try:
         cursor = await connection.execute(sql, parameters)  # type: ignore[arg-type]
-        return await cursor.fetchall() if cursor.description else []
+        rows = await cursor.fetchall() if cursor.description else []
+        done = True
+    finally:
+        if done and key not in _open:
+            _open[key] = connection
+        else:
+            connection.pgconn.finish()
+    return rows
+
+
+def close_connections() -> None:
+    """Close what `query` keeps open; called after each test."""
+    while _open:
+        _, connection = _open.popitem()
+        # Not `await connection.close()`: the event loop it belongs to may have ended.
+        connection.pgconn.finish()
+
+
+def _has_ended(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the server has closed it: then there is something to read, though nobody has asked."""
+    return connection.closed or bool(select.select([connection.fileno()], [], [], 0)[0])
 
 
 async def insert(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import parallel
+from tests.conftest import PUSH, push_for
 from tests.skips import LIST, read
 
 ROOT = Path(__file__).parents[1]
@@ -91,22 +92,24 @@ def test_every_entry_of_the_list_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "options", "several"),
+    ("source", "options", "several"),
     [
-        (["tests"], {}, True),
-        (["tests/unit", "tests/faults"], {}, True),
-        (["tests/test_suite.py"], {}, False),
-        (["tests/test_suite.py::test_it"], {}, False),
-        (["tests"], {"usepdb": True}, False),
-        (["tests"], {"collectonly": True}, False),
-        (["tests/conformance"], {"supabase_url": "https://abc.supabase.co"}, False),
+        ("TESTPATHS", {}, True),
+        ("ARGS", {}, False),
+        ("TESTPATHS", {"usepdb": True}, False),
+        ("TESTPATHS", {"collectonly": True}, False),
     ],
 )
-def test_folders_take_several_processes_and_files_take_one(
-    asked: list[str], options: dict[str, Any], several: bool, monkeypatch: pytest.MonkeyPatch
+def test_the_whole_suite_takes_several_processes_and_a_part_takes_one(
+    source: str, options: dict[str, bool], several: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ROOT)
-    given = {"usepdb": False, "collectonly": False, "supabase_url": "", **options}
-    config: Any = SimpleNamespace(args=asked, option=SimpleNamespace(**given))
+    option = SimpleNamespace(**{"usepdb": False, "collectonly": False, **options})
+    config: Any = SimpleNamespace(args_source=pytest.Config.ArgsSource[source], option=option)
     monkeypatch.setattr(parallel, "cores", lambda: 2)
     assert parallel.wanted(config) == (3 if several else 0)
+
+
+def test_the_push_mode_of_a_run_reaches_its_workers_and_no_unit_test() -> None:
+    assert push_for(ROOT / "tests" / "faults" / "test_cancel.py", "changes") == "changes"
+    assert push_for(ROOT / "tests" / "unit" / "worker" / "test_settings.py", "changes") == ""
+    assert os.environ.get("REACTIVE_WORKER_PUSH", "") == PUSH

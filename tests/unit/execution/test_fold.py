@@ -70,7 +70,7 @@ def _artifacts(draw: st.DrawFn) -> Any:
     return event
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(_statuses() | _artifacts(), min_size=1, max_size=8))
 def test_it_agrees_with_the_sdk(events: list[Any]) -> None:
     known: set[str] = set()

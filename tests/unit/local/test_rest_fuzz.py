@@ -117,12 +117,9 @@ texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=14).map
 
 
 def fuzz(examples: int) -> settings:
-    """The same inputs in every run."""
+    """So many inputs, the same in every run."""
     return settings(
         max_examples=examples,
-        derandomize=True,
-        deadline=None,
-        database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
