@@ -136,11 +136,14 @@ class RetryLater(ReactiveWorkerError):
         Why; stored in the ``task_retrying`` event.
     counts:
         False when this must not use up the task's retry budget, as with a rate limit.
+    within:
+        With ``counts=False``: seconds, or a timedelta, that such waits may go on, from the first in a row;
+        each one after that counts. None: for as long as they are asked for.
 
     Raises
     ------
     TypeError
-        `delay` is neither.
+        `delay` or `within` is neither.
 
     Example
     -------
@@ -148,13 +151,26 @@ class RetryLater(ReactiveWorkerError):
     300.0
     """
 
-    def __init__(self, delay: float | timedelta, message: str | None = None, *, counts: bool = True) -> None:
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance] - executors may be untyped
-            raise TypeError(f"RetryLater takes seconds or a timedelta, not {type(delay).__name__}")
-        # Compared before it is converted: a large integer does not fit a float. NaN compares with nothing.
-        wait = LONGEST_DELAY if seconds >= LONGEST_DELAY else float(seconds) if seconds > 0 else 0.0
+    def __init__(
+        self,
+        delay: float | timedelta,
+        message: str | None = None,
+        *,
+        counts: bool = True,
+        within: float | timedelta | None = None,
+    ) -> None:
+        wait = _seconds(delay)
         super().__init__(message or f"try again in {wait:g} s")
         #: Seconds, from 0 to `LONGEST_DELAY`.
         self.delay = wait
         self.counts = counts
+        #: Seconds, or None.
+        self.within = None if within is None else _seconds(within)
+
+
+def _seconds(delay: float | timedelta) -> float:
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):  # pyright: ignore[reportUnnecessaryIsInstance] - executors may be untyped
+        raise TypeError(f"RetryLater takes seconds or a timedelta, not {type(delay).__name__}")
+    # Compared before it is converted: a large integer does not fit a float. NaN compares with nothing.
+    return LONGEST_DELAY if seconds >= LONGEST_DELAY else float(seconds) if seconds > 0 else 0.0

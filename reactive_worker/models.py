@@ -35,7 +35,12 @@ class TodoStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        return self in (TodoStatus.COMPLETED, TodoStatus.FAILED, TodoStatus.CANCELLED)
+        """True when nothing runs any more, unless somebody retries it."""
+        return self in TERMINAL_STATUSES
+
+
+#: How a task can end: the one list of them, for whatever waits, follows or counts.
+TERMINAL_STATUSES = frozenset({TodoStatus.COMPLETED, TodoStatus.FAILED, TodoStatus.CANCELLED})
 
 
 class EventType(StrEnum):
@@ -59,6 +64,9 @@ class EventType(StrEnum):
     STEER_APPLIED = "steer_applied"
     STEER_REFUSED = "steer_refused"
 
+
+#: The events that announce such an end.
+TERMINAL_EVENTS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.REJECTED, EventType.CANCELLED})
 
 #: Levels of lists and objects in `input_data` and in an answer's data: what protobuf, which A2A is made of,
 #: is sure to hold wherever it stands. Deeper ones fail their run.

@@ -13,6 +13,7 @@ from a2a.server.agent_execution import RequestContext
 from a2a.server.context import ServerCallContext
 from a2a.types import Message, SendMessageRequest, Task
 
+from reactive_worker.execution._a2a import set_request
 from reactive_worker.execution.conversation import Conversation, RunReason, ids_of, request_of
 from reactive_worker.execution.steering import Steering, SteerMessage
 from reactive_worker.models import Todo
@@ -170,17 +171,18 @@ class TodoRequestContext(RequestContext):
 
         For context classes whose constructor takes the row alone.
         """
-        self._params = _private_request(self._todo, None, conversation.request)
-        self._current_task = conversation.current_task
+        request = _private_request(self._todo, None, conversation.request)
+        set_request(self, request)
+        self.current_task = conversation.current_task
         self.call_context.state["reason"] = conversation.reason
-        self.call_context.requested_extensions = set(self._params.message.extensions)
+        self.call_context.requested_extensions = set(request.message.extensions)
         return self
 
     def for_cancel(self, task: Task | None) -> Self:
         """The context `cancel()` gets: the same task and state, its current snapshot, and no message."""
         context = copy.copy(self)
-        context._params = None
-        context._current_task = task
+        set_request(context, None)
+        context.current_task = task
         return context
 
 

@@ -289,7 +289,8 @@ class TaskRun:
             )
 
     def _fail(self, queue: TodoEventQueue, error: BaseException) -> None:
-        outcome = outcome_of_exception(error, self.todo, self._settings.backoff)
+        settings = self._settings
+        outcome = outcome_of_exception(error, self.todo, settings.backoff, settings.clock())
         record = outcome.error or {}
         # Asked for by the executor, and counted by nobody: that is no failure.
         later = outcome.kind == "retry" and not outcome.counts_as_failure

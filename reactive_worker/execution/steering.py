@@ -13,7 +13,7 @@ from a2a.helpers import get_message_text
 from a2a.types import Message
 
 from reactive_worker.execution.wire import as_json, data_of
-from reactive_worker.models import EventType, OutcomeKind
+from reactive_worker.models import TERMINAL_STATUSES, EventType, OutcomeKind
 
 _logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Steering:
         if handed is not None and kind in ("completed", "input_required"):
             note(EventType.STEER_APPLIED, handed, None)
             handed = None
-        if kind in ("completed", "failed", "cancelled"):
+        if kind in TERMINAL_STATUSES:
             left = [handed] if handed is not None else []
             while self._waiting:
                 left.append(self._waiting.popleft())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,11 +11,7 @@ from reactive_worker.access.redaction import REDACTED
 from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
 from reactive_worker.execution.outcome import members
 from reactive_worker.execution.sanitise import describe, shorten
-
-#: Seconds to wait when a model says "too many requests" and not for how long.
-RATE_LIMIT_DELAY = 30.0
-#: Longest wait a model may ask for, in seconds.
-MOST_DELAY = 3600.0
+from reactive_worker.executors._retry_after import busy
 
 #: Client errors that say nothing about the request: time-out, conflict, too early.
 _PASSING = frozenset({408, 409, 425})
@@ -35,10 +30,10 @@ class ModelError(ReactiveWorkerError):
 def model_errors() -> Generator[None]:
     """Turn what a model's client raises inside into what the worker understands.
 
-    429 becomes `RetryLater`: as long as its Retry-After says and without counting a failure, or 30 s and
-    counted if it says nothing. 5xx, 408, no connection, and a stream that broke off become `ModelError`, an
-    ordinary failure; all other statuses `PermanentFailure`. Everything else passes. The new exception has no
-    cause: clients quote requests, and a key must not reach the stored traceback.
+    429 becomes `RetryLater`: as long as its Retry-After says and, for a day of such waits, without counting a
+    failure, or 30 s and counted if it says nothing. 5xx, 408, no connection, and a stream that broke off
+    become `ModelError`, an ordinary failure; all other statuses `PermanentFailure`. Everything else passes.
+    The new exception has no cause: clients quote requests, and a key must not reach the stored traceback.
 
     Raises
     ------
@@ -82,26 +77,11 @@ def failure_of(error: BaseException) -> ReactiveWorkerError | None:
 
 def _of_status(status: int, headers: Any, text: str) -> ReactiveWorkerError:
     if status == 429:
-        delay = _retry_after(headers)
-        if delay is None:
-            return RetryLater(RATE_LIMIT_DELAY, f"the model is busy: {text}")
-        return RetryLater(delay, f"the model is busy for {delay:g} s: {text}", counts=False)
+        return busy("the model", text, headers)
     if status >= 500 or status in _PASSING:
         return ModelError(f"the model failed with HTTP {status}: {text}")
     advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
     return PermanentFailure(f"the model refused with HTTP {status}: {text}{advice}")
-
-
-def _retry_after(headers: Any) -> float | None:
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name) or "") / unit
-        except ValueError:
-            # Not given; or a date, which is rare and not worth a guess about two clocks.
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return min(seconds, MOST_DELAY)
-    return None
 
 
 def _is_transport(error: BaseException) -> bool:

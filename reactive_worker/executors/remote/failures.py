@@ -6,13 +6,9 @@ from a2a.client.errors import A2AClientError, AgentCardResolutionError
 from a2a.utils.errors import A2AError, InternalError, TaskNotFoundError
 from httpx import ConnectError, HTTPStatusError
 
-from reactive_worker.errors import PermanentFailure, ReactiveWorkerError, RetryLater
+from reactive_worker.errors import PermanentFailure, ReactiveWorkerError
 from reactive_worker.execution.sanitise import describe
-
-#: Seconds to wait when an agent says "too many requests" and not for how long.
-RATE_LIMIT_DELAY = 30.0
-#: Longest wait an agent may ask for, in seconds.
-MOST_DELAY = 3600.0
+from reactive_worker.executors._retry_after import busy
 
 _PASSING = frozenset({408, 425, 429})
 
@@ -55,16 +51,12 @@ def failure_of(error: A2AError, doing: str) -> ReactiveWorkerError:
     """
     text = f"{doing} failed: {type(error).__name__}: {describe(error)}"
     if status_of(error) == 429:
-        return RetryLater(_retry_after(error), f"the remote agent is busy: {text}", counts=False)
+        cause = error.__cause__
+        return busy(
+            "the remote agent", text, cause.response.headers if isinstance(cause, HTTPStatusError) else {}
+        )
     if is_passing(error):
         return RemoteAgentError(text)
     if isinstance(error, TaskNotFoundError):
         return PermanentFailure(f"the remote agent does not know this task any more: {text}")
     return PermanentFailure(text)
-
-
-def _retry_after(error: A2AError) -> float:
-    cause = error.__cause__
-    given = cause.response.headers.get("retry-after", "") if isinstance(cause, HTTPStatusError) else ""
-    # Its other form, a date, is rare and not worth a guess about two clocks.
-    return min(float(given), MOST_DELAY) if given.isdigit() else RATE_LIMIT_DELAY

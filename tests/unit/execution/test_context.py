@@ -10,6 +10,7 @@ from a2a.types import Message, Part, SendMessageRequest, Task, TaskState, TaskSt
 from a2a.utils.errors import InvalidParamsError
 
 from reactive_worker.execution import TodoRequestContext, read_log
+from reactive_worker.execution._a2a import set_request
 from tests.unit.execution.fakes import CONTEXT, ID, LogBook, make_todo, message, status
 
 
@@ -121,3 +122,13 @@ def test_continuing_puts_the_rows_ids_into_whatever_request_it_gets() -> None:
     assert context.message is not None
     assert (context.message.task_id, context.message.context_id) == (ID, CONTEXT)
     assert conversation.request.message.task_id == "x"
+
+
+def test_the_private_attribute_of_a2a_is_what_it_was() -> None:
+    """What `execution._a2a` sets is what a2a's own properties read, in the version that is installed."""
+    context = TodoRequestContext(make_todo())
+    set_request(context, SendMessageRequest(message=Message(message_id="other", parts=[Part(text="again")])))
+    assert context.message is not None
+    assert (context.message.message_id, context.get_user_input()) == ("other", "again")
+    set_request(context, None)
+    assert (context.message, context.get_user_input()) == (None, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -336,3 +337,28 @@ async def test_a_new_task_costs_no_request_for_its_history() -> None:
 
     ran = await run(publisher(), load_events=load)
     assert ran.outcome.kind == "completed"
+
+
+@virtual_time
+async def test_waits_that_cost_nothing_are_counted_in_the_row_and_end() -> None:
+    async def execute(context: RequestContext, queue: EventQueue) -> None:
+        raise RetryLater(3600, "busy", counts=False, within=timedelta(hours=2))
+
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    todo, found = make_todo(), list[tuple[int, bool]]()
+    for hour in range(5):
+        ran = await run(execute, todo, clock=lambda hour=hour: start + timedelta(hours=hour))
+        error = error_of(ran)
+        assert (ran.outcome.kind, ran.outcome.retry_after) == ("retry", 3600.0)
+        assert error["since"] == start.isoformat()
+        found.append((error["waits"], ran.outcome.counts_as_failure))
+        todo = make_todo(error=error)
+    assert found == [(1, False), (2, False), (3, True), (4, True), (5, True)]
+    assert error_of(ran)["message"] == "put off 5 times since 2026-01-01 00:00 UTC, so it counts now: busy"
+    # Another failure in between begins anew; without a limit it goes on.
+    other = await run(raising(ValueError("x")), todo)
+    again = await run(execute, make_todo(error=error_of(other)), clock=lambda: start + timedelta(days=9))
+    assert error_of(again)["waits"] == 1
+    for odd in ("text", {"waits": "many"}, {"waits": 4, "since": None}, {"waits": 4, "since": "soon"}):
+        ran = await run(raising(RetryLater(1, counts=False)), make_todo(error=odd))
+        assert not ran.outcome.counts_as_failure
