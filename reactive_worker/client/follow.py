@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 
 from reactive_worker.client._lookout import Clock, Lookout
 from reactive_worker.errors import InvalidTaskError
-from reactive_worker.models import EventType, TodoEvent
+from reactive_worker.models import TERMINAL_EVENTS, TodoEvent
 from reactive_worker.store.push.changes import Binding, Change, RealtimeLink
 from reactive_worker.store.store import TodoStore
 
@@ -25,8 +25,6 @@ POLL_MOST = 2.0
 ROW_INTERVAL = 5.0
 #: Changes kept until they are looked at; more than this is read from the table anyway.
 INBOX = 1_000
-
-TERMINAL_EVENTS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.REJECTED, EventType.CANCELLED})
 
 
 class _Inbox:

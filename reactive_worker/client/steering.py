@@ -7,8 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from reactive_worker.client.follow import TERMINAL_EVENTS, follow_events
-from reactive_worker.models import EventType, TodoEvent
+from reactive_worker.client.follow import follow_events
+from reactive_worker.models import TERMINAL_EVENTS, EventType, TodoEvent
 from reactive_worker.store.store import TodoStore
 
 #: ``sent``: stored, the worker is told. ``accepted``: the agent listens. ``applied``: it has dealt with it.

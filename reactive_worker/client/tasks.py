@@ -16,7 +16,7 @@ from reactive_worker.client.follow import follow_events
 from reactive_worker.client.new_task import NewTask, plain_json, task_id, text
 from reactive_worker.client.steering import SteerResult, follow_steering
 from reactive_worker.errors import InvalidTaskError
-from reactive_worker.models import Todo, TodoEvent, TodoStatus
+from reactive_worker.models import TERMINAL_STATUSES, Todo, TodoEvent, TodoStatus
 from reactive_worker.settings import Settings
 from reactive_worker.store.lazy import LazyStore
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 #: Rows in one `submit_todos` call. Larger batches gain nothing and hold their locks longer.
 SUBMIT_BATCH = 500
-
-_ENDED = frozenset(status for status in TodoStatus if status.is_terminal)
 
 
 class TaskClient(FilesClient):
@@ -242,7 +240,7 @@ class TaskClient(FilesClient):
         """
         id = task_id(id)
         store = await self._store.get()
-        until = _ENDED | {TodoStatus.INPUT_REQUIRED} if return_when_parked else _ENDED
+        until = TERMINAL_STATUSES | {TodoStatus.INPUT_REQUIRED} if return_when_parked else TERMINAL_STATUSES
         try:
             async with asyncio.timeout(timeout):
                 await self._completion.wait(store.connection, id, until)

@@ -8,11 +8,15 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
+
+from a2a.types import TaskState
 
 from reactive_worker import streams
 from reactive_worker.artifacts.offload import Artifacts
 from reactive_worker.errors import DataRefusedError, ReactiveWorkerError, UnreachableError
+from reactive_worker.execution import wire
 from reactive_worker.models import EventType, Outcome, TodoEvent
 from reactive_worker.store.store import Run, TodoStore, Written, event_row
 from reactive_worker.worker.spool import Spool
@@ -241,20 +245,14 @@ def event_size(event: TodoEvent) -> int:
 
 def failed_update(task_id: str, context_id: object, message: str) -> dict[str, Any]:
     """A2A StreamResponse JSON of a FAILED status update."""
-    return {
-        "statusUpdate": {
-            "taskId": task_id,
-            "contextId": str(context_id or task_id),
-            "status": {
-                "state": "TASK_STATE_FAILED",
-                "message": {
-                    "messageId": str(uuid.uuid4()),
-                    "role": "ROLE_AGENT",
-                    "parts": [{"text": message}],
-                },
-            },
-        }
-    }
+    event = wire.status_event(
+        task_id,
+        str(context_id or task_id),
+        TaskState.TASK_STATE_FAILED,
+        text=message,
+        now=datetime.now(UTC),
+    )
+    return wire.encode(event)[1]
 
 
 def finish_row(events: Sequence[TodoEvent], outcome: Outcome) -> dict[str, Any]:
