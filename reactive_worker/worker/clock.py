@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 
@@ -17,16 +18,17 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self._offset = timedelta()
+        # By the monotonic clock: a machine's clock that is set forward makes no row due.
+        self._then, self._ticks = datetime.now(UTC), time.monotonic()
 
     def set(self, database_now: datetime) -> None:
         """Note the database's time, just received."""
-        self._offset = database_now - datetime.now(UTC)
+        self._then, self._ticks = database_now, time.monotonic()
 
     def at_least(self, moment: datetime) -> None:
         """It was `moment` in the database, some time ago: what was due then is due now."""
-        self._offset = max(self._offset, moment - datetime.now(UTC))
+        self.set(max(self.now(), moment))
 
     def now(self) -> datetime:
         """The database's time now, within a round trip."""
-        return datetime.now(UTC) + self._offset
+        return self._then + timedelta(seconds=time.monotonic() - self._ticks)

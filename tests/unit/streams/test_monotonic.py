@@ -16,6 +16,7 @@ from reactivex.subject import Subject
 from reactive_worker.streams import dedupe, hold_until_due, limit_concurrency, rate_limit
 from reactive_worker.streams._scheduling import ticks
 from reactive_worker.testing.marbles import VirtualTime, candidate
+from reactive_worker.worker.clock import Clock
 
 HOUR = timedelta(hours=1)
 
@@ -95,3 +96,17 @@ def test_schedulers_of_threads_count_by_the_monotonic_clock() -> None:
     import time
 
     assert ticks(TimeoutScheduler.singleton()) is time.monotonic
+
+
+def test_the_database_clock_goes_on_at_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("reactive_worker.worker.clock.time.monotonic", lambda: now)
+    clock = Clock()
+    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    clock.set(noon)
+    now += 90
+    assert clock.now() == noon + timedelta(seconds=90)
+    clock.at_least(noon)
+    assert clock.now() == noon + timedelta(seconds=90)
+    clock.at_least(noon + HOUR)
+    assert clock.now() == noon + HOUR
