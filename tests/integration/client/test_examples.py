@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,8 @@ async def test_operators_of_ones_own(run: Any, local_supabase: Any) -> None:
     await eventually(lambda: worker.stdout.count("task_completed   said so far") == 3)
     worker.terminate()
     assert await worker.wait() == 0, worker.stderr
-    assert worker.stderr == ""
+    # Its life is logged as the command line logs it; nothing of it is worth a warning.
+    assert not re.search("WARNING|ERROR|Traceback", worker.stderr), worker.stderr
 
 
 async def _all(db_url: str, number: int) -> bool:
