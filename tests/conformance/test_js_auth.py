@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.conformance.conftest import World
@@ -12,11 +14,11 @@ pytestmark = pytest.mark.node
 
 
 @pytest.fixture(scope="module")
-def reports(target: Target, shared_world: World) -> Reports:
+def reports(target: Target, shared_world: World, supabase_js: Path) -> Reports:
     """What the program said of its cases."""
     target.refill()
     shared_world.changed = True
-    return started("auth.mjs", target)
+    return started("auth.mjs", target, supabase_js)
 
 
 @pytest.mark.parametrize("name", names_in("auth.mjs"))

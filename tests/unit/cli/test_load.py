@@ -70,7 +70,13 @@ def test_objects_of_frameworks_run_by_themselves(tmp_path: Path) -> None:
         load_executor("loadable_graphs:builder")
 
 
-def test_a_class_of_ones_own_called_agent_is_none_of_a_framework(tmp_path: Path) -> None:
+def test_a_class_of_ones_own_called_agent_is_none_of_a_framework(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OpenAI has a package of this name: what other tests of this process imported comes back afterwards.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "agents"] or ["agents"]:
+        monkeypatch.setitem(sys.modules, name, sys)
+        del sys.modules[name]
     (tmp_path / "agents.py").write_text(
         "class Agent:\n    def __call__(self, prompt): return prompt\nmine = Agent()\n"
     )
