@@ -57,7 +57,10 @@ async def test_push_alone_starts_every_row(local_supabase: Any, push: str) -> No
         for n in range(200):
             await client.table("todolist").insert({"agent_type": "test", "prompt": f"row {n}"}).execute()
         await client.postgrest.aclose()
-        await eventually(lambda: _all_done(local_supabase, 200), timeout=60)
+        try:
+            await eventually(lambda: _all_done(local_supabase, 200), timeout=60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {await _left(local_supabase)}") from error
     assert await runs_more_than_once(local_supabase.db_url) == []
     assert await broken_logs(local_supabase.db_url) == []
 
@@ -238,6 +241,16 @@ async def test_concurrency_is_a_limit_overall_and_per_type(local_supabase: Any) 
 
 async def _all_done(supabase: Any, wanted: int) -> bool:
     return await count(supabase.db_url, "completed") == wanted
+
+
+async def _left(supabase: Any) -> list[dict[str, Any]]:
+    """What has not been done, with all that tells whether it was never claimed or never ended."""
+    return await query(
+        supabase.db_url,
+        "select t.prompt, t.agent_status, t.attempt, t.created_at, t.available_at, t.updated_at, t.error,"
+        " w.info, array(select e.event_type from events e where e.todolist_id = t.id order by e.seq) as log,"
+        " clock_timestamp() as now from todolist t, workers w where t.agent_status <> 'completed'",
+    )
 
 
 async def _in_progress(supabase: Any, wanted: int) -> bool:
