@@ -263,6 +263,14 @@ class Settings:
         option="",
         least=1,
     )
+    ownerless_buckets: str = _setting(
+        "",
+        "REACTIVE_WORKER_OWNERLESS_BUCKETS",
+        "Buckets whose files a task without an owner may name, by commas; empty = none",
+        section=_LARGE,
+        note="Where anybody may submit without signing in, anybody could read them.",
+        unit="NAMES",
+    )
     log_level: str = _setting(
         "INFO",
         "LOG_LEVEL",
@@ -438,4 +446,5 @@ class SettingsOptions(TypedDict, total=False):
     artifacts_bucket: str | None
     artifact_limit: int | None
     artifact_url_life: int | None
+    ownerless_buckets: str | None
     log_level: str | None

@@ -52,6 +52,7 @@ def add(commands: Commands) -> None:
     submit.add_argument("--context", metavar="ID", help="A2A context it belongs to")
     submit.add_argument("--max-failures", type=int, metavar="N", help="failed runs until it is failed (3)")
     submit.add_argument("--timeout", type=int, metavar="SECONDS", help="limit of one run")
+    submit.add_argument("--owner", metavar="USER_ID", help="the user whose task it is (secret key only)")
     submit.add_argument(
         "--batch", metavar="FILE", help="submit many: JSON lines with agent_type, prompt, ...; - reads stdin"
     )
@@ -155,6 +156,7 @@ def _one(args: argparse.Namespace) -> dict[str, Any]:
         "context_id": args.context,
         "max_failures": args.max_failures,
         "timeout": args.timeout,
+        "owner_id": args.owner,
     }
     return {name: value for name, value in task.items() if value is not None}
 

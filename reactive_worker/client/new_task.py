@@ -50,8 +50,11 @@ class NewTask:
     max_failures: int | None = None
     #: Seconds one run may take.
     timeout: int | None = None
-    #: Id of the row; default: made by the database.
+    #: Id of the row; default: made by the database. For back ends (the secret key) only.
     id: str | None = None
+    #: For which user a back end submits it: they see it and its events, and its files are judged by them.
+    #: A signed-in user's tasks are their own.
+    owner_id: str | None = None
 
     @classmethod
     def of(cls, task: NewTask | Mapping[str, Any]) -> NewTask:
@@ -90,6 +93,8 @@ class NewTask:
             row["timeout_seconds"] = _integer("timeout", self.timeout, 1)
         if self.id is not None:
             row["id"] = task_id(self.id)
+        if self.owner_id is not None:
+            row["owner_id"] = _user_id(self.owner_id)
         if row["input_data"] is None:
             del row["input_data"]
         return row
@@ -101,6 +106,13 @@ def task_id(value: object) -> str:
         return str(value if isinstance(value, uuid.UUID) else uuid.UUID(str(value)))
     except ValueError:
         raise InvalidTaskError(f"not a task id (a uuid): {value!r}") from None
+
+
+def _user_id(value: object) -> str:
+    try:
+        return str(value if isinstance(value, uuid.UUID) else uuid.UUID(str(value)))
+    except ValueError:
+        raise InvalidTaskError(f"owner_id must be a user's id (a uuid), not {_short(value)}") from None
 
 
 def text(name: str, value: object, *, longest: int | None = None, blank: bool = True) -> str:

@@ -103,6 +103,7 @@ class TaskClient(FilesClient):
         max_failures: int | None = None,
         timeout: int | None = None,
         id: str | None = None,
+        owner_id: str | None = None,
     ) -> str:
         """Insert one task and return its id.
 
@@ -127,7 +128,10 @@ class TaskClient(FilesClient):
         timeout:
             Seconds one run may take; default: the worker's.
         id:
-            Id of the row; default: made by the database.
+            Id of the row; default: made by the database. For back ends (the secret key) only.
+        owner_id:
+            For which user a back end submits it (`auth.users.id`): they see the task and its events, and
+            files it names are judged by what they may read. A signed-in user's tasks are their own.
 
         Raises
         ------
@@ -152,6 +156,7 @@ class TaskClient(FilesClient):
             max_failures,
             timeout,
             id,
+            owner_id,
         )
         store = await self._store.get()
         return (await store.submit([task.to_row()]))[0][0]

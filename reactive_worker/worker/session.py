@@ -400,7 +400,12 @@ class Session:
                 load_events=self._store.all_events,
                 context_factory=context_factory,
                 gate=self._storing.wait_for_room,
-                sign=FileSigner(objects, settings.artifacts_bucket, url_life=settings.artifact_url_life),
+                sign=FileSigner(
+                    objects,
+                    settings.artifacts_bucket,
+                    url_life=settings.artifact_url_life,
+                    ownerless_buckets=[name.strip() for name in settings.ownerless_buckets.split(",")],
+                ),
                 # What leaves the row may be larger than what stays.
                 limits=Limits(EVENT_LIMIT, OUTPUT_LIMIT) if self._artifacts is not None else None,
             )

@@ -1,7 +1,9 @@
 -- Submitting tasks: many rows in one call, each key only once.
 
--- What is wrong with one row of submit_todos; null when nothing is.
-create function reactive_worker_private.submit_problem(p_row jsonb) returns text
+-- What is wrong with one row of submit_todos; null when nothing is. p_user: for a signed-in user, who is the owner of
+-- what they submit and chooses no ids: whoever keeps something by the id of a task (a thread, a session, a file) must
+-- not find it opened by somebody who took the id of a deleted one.
+create function reactive_worker_private.submit_problem(p_row jsonb, p_user boolean) returns text
 language plpgsql immutable
 set search_path = ''
 as $$
@@ -13,7 +15,7 @@ begin
   end if;
   select string_agg(k, ', ' order by k) into v_unknown from jsonb_object_keys(p_row) k
   where k not in ('id', 'agent_type', 'prompt', 'input_data', 'priority', 'delay_seconds', 'available_at',
-    'idempotency_key', 'context_id', 'max_failures', 'timeout_seconds');
+    'idempotency_key', 'context_id', 'max_failures', 'timeout_seconds', 'owner_id');
   if v_unknown is not null then
     return format('unknown keys: %s', v_unknown);
   end if;
@@ -25,6 +27,12 @@ begin
     return 'prompt must be a text';
   elsif p_row ? 'id' and not reactive_worker_private.is_uuid(p_row ->> 'id') then
     return 'id must be a uuid';
+  elsif p_row ? 'id' and p_user then
+    return 'id is made by the database; only a back end (the secret key) may choose it';
+  elsif p_row ? 'owner_id' and not reactive_worker_private.is_uuid(p_row ->> 'owner_id') then
+    return 'owner_id must be a uuid';
+  elsif p_row ? 'owner_id' and p_user then
+    return 'owner_id is who is signed in; only a back end (the secret key) may choose it';
   elsif p_row ? 'priority'
     and not reactive_worker_private.is_whole(p_row -> 'priority', -2147483648, 2147483647) then
     return 'priority must be a whole number between -2147483648 and 2147483647';
@@ -60,7 +68,7 @@ begin
 end
 $$;
 
--- Inserts rows that have ids and numbers; returns [{"id", "created"}] in their order.
+-- Inserts a back end's rows, which have ids and numbers; returns [{"id", "created"}] in their order.
 create function reactive_worker_private.insert_todos(p_rows jsonb, p_now timestamptz, p_owner uuid) returns jsonb
 language plpgsql
 set search_path = ''
@@ -75,14 +83,15 @@ begin
     -- ids.
     with created as (
       insert into public.todolist (id, agent_type, prompt, input_data, priority, available_at, idempotency_key,
-        context_id, max_failures, timeout_seconds)
+        context_id, max_failures, timeout_seconds, owner_id)
       select r.id, r.agent_type, r.prompt, nullif(r.input_data, 'null'), coalesce(r.priority, 0),
         coalesce(r.available_at,
           p_now + make_interval(secs => coalesce(r.delay_seconds, 0)) + (r.n - 1) * interval '1 microsecond'),
-        r.idempotency_key, r.context_id, coalesce(r.max_failures, 3), r.timeout_seconds
+        r.idempotency_key, r.context_id, coalesce(r.max_failures, 3), r.timeout_seconds,
+        coalesce(r.owner_id, p_owner)
       from jsonb_to_recordset(p_rows) as r (n bigint, id uuid, agent_type text, prompt text, input_data jsonb,
         priority integer, delay_seconds double precision, available_at timestamptz, idempotency_key text,
-        context_id text, max_failures integer, timeout_seconds integer)
+        context_id text, max_failures integer, timeout_seconds integer, owner_id uuid)
       where r.id <> all (coalesce(v_created, '{}'))
       order by r.agent_type, r.idempotency_key, r.n
       on conflict (agent_type, idempotency_key, owner_id) where idempotency_key is not null do nothing
@@ -93,12 +102,12 @@ begin
     -- A new statement, so it sees who was faster.
     select jsonb_agg(jsonb_build_object('id', coalesce(f.id, t.id), 'created', f.id is not null) order by r.n)
     into v_answer
-    from jsonb_to_recordset(p_rows) as r (n bigint, id uuid, agent_type text, idempotency_key text)
+    from jsonb_to_recordset(p_rows) as r (n bigint, id uuid, agent_type text, idempotency_key text, owner_id uuid)
     left join unnest(v_created) f (id) on f.id = r.id
     left join lateral (
       select t.id from public.todolist t
       where f.id is null and t.agent_type = r.agent_type and t.idempotency_key = r.idempotency_key
-        and t.owner_id is not distinct from p_owner
+        and t.owner_id is not distinct from coalesce(r.owner_id, p_owner)
     ) t on true;
 
     if not coalesce(jsonb_path_exists(v_answer, '$[*] ? (@.id == null)'), false) then
@@ -108,6 +117,48 @@ begin
   end loop;
   -- Deleted five times in a row? No: a policy of the project's own hides it from its owner.
   raise exception using errcode = 'PT409', message = 'an idempotency_key is taken by a task you cannot see';
+end
+$$;
+
+-- The same for a signed-in user, who has no right to choose ids. One at a time: only so it is known which id is whose.
+create function reactive_worker_private.insert_own_todos(p_rows jsonb, p_now timestamptz, p_owner uuid) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_row record;
+  v_id uuid;
+  v_created boolean;
+  v_answers jsonb[] := '{}';
+begin
+  for v_row in
+    select * from jsonb_to_recordset(p_rows) as r (n bigint, agent_type text, prompt text, input_data jsonb,
+      priority integer, delay_seconds double precision, available_at timestamptz, idempotency_key text,
+      context_id text, max_failures integer, timeout_seconds integer)
+    order by r.agent_type, r.idempotency_key, r.n
+  loop
+    for v_try in 1..5 loop
+      insert into public.todolist (agent_type, prompt, input_data, priority, available_at, idempotency_key,
+        context_id, max_failures, timeout_seconds)
+      values (v_row.agent_type, v_row.prompt, nullif(v_row.input_data, 'null'), coalesce(v_row.priority, 0),
+        coalesce(v_row.available_at, p_now + make_interval(secs => coalesce(v_row.delay_seconds, 0))
+          + (v_row.n - 1) * interval '1 microsecond'),
+        v_row.idempotency_key, v_row.context_id, coalesce(v_row.max_failures, 3), v_row.timeout_seconds)
+      on conflict (agent_type, idempotency_key, owner_id) where idempotency_key is not null do nothing
+      returning id into v_id;
+      v_created := found;
+      exit when v_created;
+      select t.id into v_id from public.todolist t
+      where t.agent_type = v_row.agent_type and t.idempotency_key = v_row.idempotency_key
+        and t.owner_id is not distinct from p_owner;
+      exit when found;
+    end loop;
+    if v_id is null then
+      raise exception using errcode = 'PT409', message = 'an idempotency_key is taken by a task you cannot see';
+    end if;
+    v_answers[v_row.n] := jsonb_build_object('id', v_id, 'created', v_created);
+  end loop;
+  return to_jsonb(v_answers);
 end
 $$;
 
@@ -128,7 +179,7 @@ begin
   end if;
   select format('row %s: %s', r.n, p.problem) into v_problem
   from jsonb_array_elements(p_rows) with ordinality r (value, n)
-  cross join lateral (select reactive_worker_private.submit_problem(r.value)) p (problem)
+  cross join lateral (select reactive_worker_private.submit_problem(r.value, v_user)) p (problem)
   where p.problem is not null
   order by r.n limit 1;
   if found then
@@ -143,6 +194,9 @@ begin
   from jsonb_array_elements(p_rows) with ordinality r (value, n);
 
   begin
+    if v_user then
+      return reactive_worker_private.insert_own_todos(v_rows, v_now, v_owner);
+    end if;
     return reactive_worker_private.insert_todos(v_rows, v_now, v_owner);
   exception when invalid_parameter_value then
     -- The table has refused one of them (see limits): which one?

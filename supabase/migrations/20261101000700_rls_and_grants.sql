@@ -61,7 +61,7 @@ grant all on table public.todolist, public.events, public.workers, public.worker
 
 -- Signed-in users: read their own tasks and those tasks' events, insert the columns a client may choose.
 grant select on table public.todolist, public.events to authenticated;
-grant insert (id, agent_type, prompt, input_data, priority, available_at, max_failures, timeout_seconds, context_id,
+grant insert (agent_type, prompt, input_data, priority, available_at, max_failures, timeout_seconds, context_id,
   idempotency_key, owner_id) on table public.todolist to authenticated;
 
 -- (select auth.uid()) is evaluated once a statement, not once a row.
@@ -169,8 +169,9 @@ revoke all on all functions in schema reactive_worker_private
   from public, anon, authenticated, service_role, reactive_worker;
 grant usage on schema reactive_worker_private to authenticated, service_role;
 grant execute on function
-  reactive_worker_private.submit_problem(jsonb),
+  reactive_worker_private.submit_problem(jsonb, boolean),
   reactive_worker_private.insert_todos(jsonb, timestamp with time zone, uuid),
+  reactive_worker_private.insert_own_todos(jsonb, timestamp with time zone, uuid),
   reactive_worker_private.todo_problem(text, text, jsonb, integer, timestamp with time zone, integer, integer, text, text, boolean),
   reactive_worker_private.message_problem(jsonb),
   reactive_worker_private.is_uuid(text),

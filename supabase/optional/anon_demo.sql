@@ -6,7 +6,9 @@
 
 begin;
 
-grant insert (id, agent_type, prompt, input_data, priority, available_at, max_failures, timeout_seconds, context_id,
+-- An earlier version of this file let anon choose ids too.
+revoke insert (id) on table public.todolist from anon;
+grant insert (agent_type, prompt, input_data, priority, available_at, max_failures, timeout_seconds, context_id,
   idempotency_key) on table public.todolist to anon;
 grant select on table public.todolist, public.events to anon;
 
@@ -31,8 +33,8 @@ grant execute on function
   to anon;
 grant usage on schema reactive_worker_private to anon;
 grant execute on function
-  reactive_worker_private.submit_problem(jsonb),
-  reactive_worker_private.insert_todos(jsonb, timestamp with time zone, uuid),
+  reactive_worker_private.submit_problem(jsonb, boolean),
+  reactive_worker_private.insert_own_todos(jsonb, timestamp with time zone, uuid),
   reactive_worker_private.todo_problem(text, text, jsonb, integer, timestamp with time zone, integer, integer, text, text, boolean),
   reactive_worker_private.message_problem(jsonb),
   reactive_worker_private.is_uuid(text),

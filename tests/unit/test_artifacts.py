@@ -177,20 +177,23 @@ def test_input_files_become_parts() -> None:
 @pytest.mark.parametrize(
     ("owner", "bucket", "path", "allowed"),
     [
-        (None, "anything", "x", True),
+        (None, "opened", "x", True),
+        (None, "opened", "a/../../results/ann/x", False),
+        (None, "results", "ann/x", False),
+        (None, "", "x", False),
         ("ann", "results", "ann/x", True),
         ("ann", "results", "bob/x", False),
         ("ann", "results", "ann/../bob/x", False),
         ("ann", "other", "ann/x", False),
     ],
 )
-async def test_a_users_task_reads_their_own_files_only(
+async def test_a_task_reads_its_owners_files_or_those_opened_to_everybody(
     objects: Any, owner: str | None, bucket: str, path: str, allowed: bool
 ) -> None:
     await objects.put(bucket, path, b"x", "text/plain")
     todo = make_todo(owner_id=owner, input_data={"files": [{"bucket": bucket, "path": path}]})
     request = request_of(todo)
-    sign = FileSigner(objects, "results", url_life=60)
+    sign = FileSigner(objects, "results", url_life=60, ownerless_buckets=["opened", "also", ""])
     if not allowed:
         with pytest.raises(PermanentFailure, match="may not read"):
             await sign(todo, request)
@@ -202,4 +205,4 @@ async def test_a_users_task_reads_their_own_files_only(
 async def test_a_file_that_is_not_there_fails_the_task(objects: Any) -> None:
     todo = make_todo(input_data={"files": [{"bucket": "b", "path": "x"}]})
     with pytest.raises(PermanentFailure, match="is not there"):
-        await FileSigner(objects, "", url_life=60)(todo, request_of(todo))
+        await FileSigner(objects, "", url_life=60, ownerless_buckets=["b"])(todo, request_of(todo))

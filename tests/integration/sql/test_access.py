@@ -56,7 +56,6 @@ WORKER_COLUMNS = {
 }
 
 CLIENT_COLUMNS = {
-    "id",
     "agent_type",
     "prompt",
     "input_data",
@@ -222,12 +221,13 @@ async def test_users_act_on_their_own_tasks_only(database: Database, service: Ca
 async def test_users_insert_the_columns_a_client_may_choose(database: Database) -> None:
     ann, ann_id = await sign_in(database)
     [row] = await ann.rows(
-        "insert into todolist (id, agent_type, prompt, input_data, priority, available_at, max_failures,"
+        "insert into todolist (agent_type, prompt, input_data, priority, available_at, max_failures,"
         " timeout_seconds, context_id, idempotency_key)"
-        " values (gen_random_uuid(), 'echo', 'x', '{}', 1, now(), 2, 3, 'c', 'k') returning *"
+        " values ('echo', 'x', '{}', 1, now(), 2, 3, 'c', 'k') returning *"
     )
     assert (str(row["owner_id"]), row["agent_status"]) == (ann_id, "pending")
     for column, value in (
+        ("id", "gen_random_uuid()"),
         ("agent_status", "'completed'"),
         ("agent_output", "'{}'"),
         ("attempt", "7"),
@@ -246,6 +246,41 @@ async def test_users_insert_the_columns_a_client_may_choose(database: Database) 
         await ann.rows(
             "insert into todolist (agent_type, prompt, owner_id) values ('echo', 'x', %s)", str(uuid.uuid4())
         )
+
+
+async def test_users_choose_no_ids_and_their_batches_keep_their_order(database: Database) -> None:
+    """Whoever took the id of a deleted task would open what others keep by it: threads, sessions, files."""
+    ann, ann_id = await sign_in(database)
+    for column, text in (("id", "id is made by the database"), ("owner_id", "owner_id is who is signed in")):
+        for value in (str(uuid.uuid4()), ann_id):
+            with Refused("22023", f"row 1: {text}"):
+                await ann.call("submit_todos", p_rows=[{"agent_type": "a", "prompt": "x", column: value}])
+    keys = ("z", None, "a", "z", None, "m")
+    rows = [{"agent_type": "a", "prompt": f"{n}", "idempotency_key": key} for n, key in enumerate(keys)]
+    answer = await ann.call("submit_todos", p_rows=rows)
+    assert [row["created"] for row in answer] == [True, True, True, False, True, True]
+    assert answer[0]["id"] == answer[3]["id"]
+    prompts = {str(row["id"]): row["prompt"] for row in await ann.rows("select id, prompt from todolist")}
+    assert [prompts[row["id"]] for row in answer] == ["0", "1", "2", "0", "4", "5"]
+    again = await ann.call("submit_todos", p_rows=rows[:1] + rows[2:3])
+    assert again == [{"id": answer[0]["id"], "created": False}, {"id": answer[2]["id"], "created": False}]
+    assert await ann.call("submit_todos", p_rows=[]) == []
+
+
+async def test_a_back_end_says_whose_task_it_is(database: Database, service: Caller) -> None:
+    ann, ann_id = await sign_in(database)
+    bob, _ = await sign_in(database)
+    row = {"agent_type": "a", "prompt": "x", "idempotency_key": "k", "owner_id": ann_id}
+    [first] = await service.call("submit_todos", p_rows=[row])
+    assert str((await service.todo(first["id"]))["owner_id"]) == ann_id
+    assert [str(seen["id"]) for seen in await ann.rows("select id from todolist")] == [first["id"]]
+    assert await bob.rows("select id from todolist") == []
+    # A key is the owner's: hers by whichever way, and nobody else's.
+    own = {"agent_type": "a", "prompt": "x", "idempotency_key": "k"}
+    assert await service.call("submit_todos", p_rows=[row]) == [{"id": first["id"], "created": False}]
+    assert await ann.call("submit_todos", p_rows=[own]) == [{"id": first["id"], "created": False}]
+    mixed = await service.call("submit_todos", p_rows=[own, row])
+    assert [made["created"] for made in mixed] == [True, False]
 
 
 FORBIDDEN = (

@@ -112,7 +112,9 @@ BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     ({"context_id": 5}, "context_id must be a text of 1 to 255"),
     ({"max_failures": 0}, "max_failures must be a whole number of at least 1"),
     ({"timeout_seconds": 0}, "timeout_seconds must be a whole number of at least 1"),
-    ({"owner_id": str(uuid.uuid4()), "nope": 1}, "unknown keys: nope, owner_id"),
+    ({"owner": str(uuid.uuid4()), "nope": 1}, "unknown keys: nope, owner"),
+    ({"owner_id": "ann"}, "owner_id must be a uuid"),
+    ({"owner_id": 7}, "owner_id must be a uuid"),
 ]
 
 

@@ -61,10 +61,11 @@ async def test_files_and_large_results(
     db = local_supabase.db_url
     url, key = local_supabase.api_url, local_supabase.service_role_key
     user = str(uuid.uuid4())
+    settings = {"artifacts_bucket": "results", "ownerless_buckets": "others, results"}
     async with (
         TaskClient.from_settings(url=url, key=key) as client,
         TaskClient.from_settings(url=url, key=local_supabase.keys.mint_user(user)) as hers,
-        running_worker(local_supabase, Maker(), settings={"artifacts_bucket": "results"}) as worker,
+        running_worker(local_supabase, Maker(), settings=settings) as worker,
     ):
         id = await hers.submit_task("test", "make")
         todo = await client.wait_for_completion(id, timeout=60)
@@ -118,6 +119,9 @@ async def test_files_and_large_results(
         todo = await client.wait_for_completion(theirs, timeout=60)
         assert (todo.agent_status, todo.error["type"]) == ("failed", "PermanentFailure")
         assert "may not read results/inputs/" in todo.error["message"]
+        # Nor what a back end submits in their name.
+        theirs = await client.submit_task("test", "read", {"files": [file]}, owner_id=user)
+        assert (await hers.wait_for_completion(theirs, timeout=60)).error["type"] == "PermanentFailure"
     assert await broken_logs(db) == []
 
 
