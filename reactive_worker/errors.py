@@ -68,6 +68,10 @@ class TaskConflictError(ReactiveWorkerError):
     """The task is not in a state that allows this."""
 
 
+class QuotaExceededError(ReactiveWorkerError):
+    """This user has as many open tasks as the project allows (`supabase/optional/quota.sql`)."""
+
+
 class InvalidTaskError(ReactiveWorkerError):
     """A row or an argument cannot be used as a task."""
 

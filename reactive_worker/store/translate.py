@@ -14,6 +14,7 @@ from reactive_worker.errors import (
     InvalidKeyError,
     InvalidTaskError,
     PermissionDeniedError,
+    QuotaExceededError,
     ReactiveWorkerError,
     SchemaMissingError,
     SupabaseError,
@@ -80,6 +81,8 @@ def _api_error(error: APIError, what: str, url: str, credentials: Credentials | 
         return TaskNotFoundError(message)
     if code == "PT409":
         return TaskConflictError(message)
+    if code == "PT429":
+        return QuotaExceededError(f"{message}. {redact(error.hint or '')}".rstrip())
     if code in _MISSING:
         return SchemaMissingError(
             f"{url} has no such table or function ({what}: {message}). "

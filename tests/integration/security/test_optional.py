@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from reactive_worker.access.credentials import Credentials, TokenFile
 from reactive_worker.access.tokens import mint_token
-from reactive_worker.errors import PermissionDeniedError
+from reactive_worker.client.tasks import TaskClient
+from reactive_worker.errors import PermissionDeniedError, QuotaExceededError
 from reactive_worker.local.project import find_project
 from reactive_worker.store.connection import Connection
 from reactive_worker.store.objects import FileMissingError, ObjectStore
@@ -53,6 +55,7 @@ def test_they_are_no_migrations() -> None:
     assert {path.name for path in OPTIONAL.glob("*.sql")} == {
         "anon_demo.sql",
         "anon_demo_undo.sql",
+        "quota.sql",
         "start_tasks.sql",
         "tenants.sql",
         "worker_files.sql",
@@ -167,3 +170,46 @@ def test_tenants_see_their_own_tasks_only(local_supabase: Any, forged: str) -> N
         headers={"apikey": keys.publishable_key, "Authorization": f"Bearer {token}"},
     )
     assert (answer.status_code, answer.json()["code"]) == (403, "42501")
+
+
+async def test_a_user_has_so_many_open_tasks_and_no_more(local_supabase: Any) -> None:
+    keys = local_supabase.keys
+    run(local_supabase, "quota.sql")
+    with psycopg.connect(local_supabase.db_url, autocommit=True) as owner:
+        owner.execute("update reactive_worker_private.limits set user_open_tasks = 3")
+    ann, bob = str(uuid.uuid4()), str(uuid.uuid4())
+
+    def member(user: str) -> Caller:
+        token = keys.mint_user(user)
+        return Caller(local_supabase, {"apikey": keys.publishable_key, "Authorization": f"Bearer {token}"})
+
+    def rows(count: int, **more: Any) -> list[dict[str, Any]]:
+        return [{"agent_type": "test", "prompt": f"{n}", **more} for n in range(count)]
+
+    hers, his = member(ann), member(bob)
+    back_end = Caller(local_supabase, headers(local_supabase)["service"])
+    assert hers.rpc("submit_todos", p_rows=rows(4)).status_code == 429
+    three = [row["id"] for row in hers.rpc("submit_todos", p_rows=rows(3)).json()]
+    refused = hers.rpc("submit_todos", p_rows=rows(1))
+    assert (refused.status_code, refused.json()["message"]) == (429, "a user may have at most 3 open tasks")
+    his.submit()
+    # A direct insert is counted as well, and what a back end submits for her is not refused.
+    sent = {"apikey": keys.publishable_key, "Authorization": f"Bearer {keys.mint_user(ann)}"}
+    assert (
+        httpx.post(f"{local_supabase.api_url}/rest/v1/todolist", json=rows(1), headers=sent).status_code
+        == 429
+    )
+    assert back_end.rpc("submit_todos", p_rows=rows(2, owner_id=ann)).status_code == 200
+    # She has five now: that hinders no cancel, and a retry only while there are too many.
+    for id in three:
+        assert hers.rpc("cancel_todo", p_id=id).status_code == 200
+    hers.submit()
+    assert hers.rpc("retry_todo", p_id=three[0]).status_code == 429
+    # Two at once do not both take the last place.
+    answers = await asyncio.gather(
+        *(asyncio.to_thread(his.rpc, "submit_todos", p_rows=rows(1)) for _ in range(6))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429, 429]
+    async with TaskClient.from_settings(url=local_supabase.api_url, key=keys.mint_user(bob)) as client:
+        with pytest.raises(QuotaExceededError, match="at most 3 open tasks"):
+            await client.submit_task("test", "one more")
