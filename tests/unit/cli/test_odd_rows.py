@@ -44,7 +44,9 @@ JSON = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
-    st.sampled_from([10**400, -(10**30), 1e308, nested(900), nested(20), [], {}, "Infinity", 10**5000]),
+    st.sampled_from([10**400, -(10**30), 1e308, nested(900), nested(20), [], {}, "Infinity"]),
+    # No element: Hypothesis prints those when a strategy is slow, and no Python prints so many digits.
+    st.just(5000).map(lambda zeros: 10**zeros),
     st.floats(allow_nan=False),
     TEXTS,
     st.lists(st.one_of(TEXTS, st.integers()), max_size=4),
