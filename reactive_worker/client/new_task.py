@@ -94,7 +94,7 @@ class NewTask:
         if self.id is not None:
             row["id"] = task_id(self.id)
         if self.owner_id is not None:
-            row["owner_id"] = _user_id(self.owner_id)
+            row["owner_id"] = _uuid("a user's id", self.owner_id)
         if row["input_data"] is None:
             del row["input_data"]
         return row
@@ -102,17 +102,14 @@ class NewTask:
 
 def task_id(value: object) -> str:
     """The id in its canonical form; raises InvalidTaskError when it cannot be a task's id."""
+    return _uuid("a task id", value)
+
+
+def _uuid(what: str, value: object) -> str:
     try:
         return str(value if isinstance(value, uuid.UUID) else uuid.UUID(str(value)))
     except ValueError:
-        raise InvalidTaskError(f"not a task id (a uuid): {value!r}") from None
-
-
-def _user_id(value: object) -> str:
-    try:
-        return str(value if isinstance(value, uuid.UUID) else uuid.UUID(str(value)))
-    except ValueError:
-        raise InvalidTaskError(f"owner_id must be a user's id (a uuid), not {_short(value)}") from None
+        raise InvalidTaskError(f"not {what} (a uuid): {value!r}") from None
 
 
 def text(name: str, value: object, *, longest: int | None = None, blank: bool = True) -> str:

@@ -68,7 +68,7 @@ begin
 end
 $$;
 
--- Inserts a back end's rows, which have ids and numbers; returns [{"id", "created"}] in their order.
+-- Inserts a back end's rows, which have numbers; returns [{"id", "created"}] in their order.
 create function reactive_worker_private.insert_todos(p_rows jsonb, p_now timestamptz, p_owner uuid) returns jsonb
 language plpgsql
 set search_path = ''
@@ -77,6 +77,9 @@ declare
   v_created uuid[];
   v_answer jsonb;
 begin
+  -- Ids are made here, so that what was inserted can be told from what was there.
+  select jsonb_agg(jsonb_build_object('id', public.reactive_worker_uuid()) || r.value order by r.n) into p_rows
+  from jsonb_array_elements(p_rows) with ordinality r (value, n);
   for v_try in 1..5 loop
     -- In the order of the keys: two batches that share keys then wait for each other, but never in a circle. A
     -- microsecond apart: rows of one batch are of one age, and would otherwise start in the order of their random
@@ -186,10 +189,8 @@ begin
     raise exception using errcode = '22023', message = v_problem;
   end if;
 
-  -- Ids are made here, so that what was inserted can be told from what was there.
-  select coalesce(jsonb_agg(jsonb_build_object('id', public.reactive_worker_uuid())
-    || jsonb_strip_nulls(r.value - 'input_data')
-    || jsonb_build_object('n', r.n, 'input_data', r.value -> 'input_data')), '[]')
+  select coalesce(jsonb_agg(jsonb_strip_nulls(r.value - 'input_data')
+    || jsonb_build_object('n', r.n, 'input_data', r.value -> 'input_data') order by r.n), '[]')
   into v_rows
   from jsonb_array_elements(p_rows) with ordinality r (value, n);
 

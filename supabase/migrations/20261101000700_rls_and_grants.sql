@@ -170,8 +170,6 @@ revoke all on all functions in schema reactive_worker_private
 grant usage on schema reactive_worker_private to authenticated, service_role;
 grant execute on function
   reactive_worker_private.submit_problem(jsonb, boolean),
-  reactive_worker_private.insert_todos(jsonb, timestamp with time zone, uuid),
-  reactive_worker_private.insert_own_todos(jsonb, timestamp with time zone, uuid),
   reactive_worker_private.todo_problem(text, text, jsonb, integer, timestamp with time zone, integer, integer, text, text, boolean),
   reactive_worker_private.message_problem(jsonb),
   reactive_worker_private.is_uuid(text),
@@ -182,3 +180,7 @@ grant execute on function
   reactive_worker_private.retry_todo(uuid),
   reactive_worker_private.answer_todo(uuid, jsonb)
   to authenticated, service_role;
+grant execute on function reactive_worker_private.insert_own_todos(jsonb, timestamp with time zone, uuid)
+  to authenticated;
+grant execute on function reactive_worker_private.insert_todos(jsonb, timestamp with time zone, uuid)
+  to service_role;

@@ -3,13 +3,15 @@
 -- Not a migration: copy it into one of your own (`supabase migration new quota`). It may be run again. To change the
 -- quota, as the owner of the database:
 --   update reactive_worker_private.limits set user_open_tasks = 20;
--- Where people submit without signing in (anon_demo.sql), all of them share one. Back ends have none, also where they
--- submit with `owner_id`.
+-- Back ends have none, also where they submit with `owner_id`. Where people submit without signing in (anon_demo.sql),
+-- all of them share one, in which what back ends submitted for nobody counts, too.
 
 alter table reactive_worker_private.limits add column if not exists user_open_tasks integer not null default 100;
 comment on column reactive_worker_private.limits.user_open_tasks is 'Tasks of one user that may be open at once.';
 
-create index if not exists todolist_open_owner_idx on public.todolist (owner_id)
+-- Tasks of nobody count as those of one user.
+create index if not exists todolist_open_owner_idx
+  on public.todolist (coalesce(owner_id, '00000000-0000-0000-0000-000000000000'))
   where agent_status in ('pending', 'in_progress', 'input_required');
 
 -- By statement, after it: a batch is counted as a whole. Tasks that are retried count as well; whoever has too many
@@ -19,15 +21,16 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
+  c_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
   v_most constant integer := (reactive_worker_private.limits()).user_open_tasks;
   v_owners uuid[];
   v_owner uuid;
   v_open integer;
 begin
   if tg_op = 'INSERT' then
-    select array_agg(distinct n.owner_id) into v_owners from new_rows n;
+    select array_agg(distinct coalesce(n.owner_id, c_nobody)) into v_owners from new_rows n;
   else
-    select array_agg(distinct n.owner_id) into v_owners
+    select array_agg(distinct coalesce(n.owner_id, c_nobody)) into v_owners
     from new_rows n join old_rows o on o.id = n.id
     where n.agent_status in ('pending', 'in_progress', 'input_required')
       and o.agent_status not in ('pending', 'in_progress', 'input_required');
@@ -35,19 +38,13 @@ begin
   foreach v_owner in array coalesce(v_owners, '{}') loop
     -- Two requests of one user at once would each not see the other's tasks: one waits for the other.
     perform pg_catalog.pg_advisory_xact_lock(
-      pg_catalog.hashtextextended('reactive_worker quota ' || coalesce(v_owner::text, ''), 0));
-    -- No further than needed: somebody may have a million.
-    if v_owner is null then
-      select count(*) into v_open from (
-        select from public.todolist t
-        where t.owner_id is null and t.agent_status in ('pending', 'in_progress', 'input_required')
-        limit v_most + 1) o;
-    else
-      select count(*) into v_open from (
-        select from public.todolist t
-        where t.owner_id = v_owner and t.agent_status in ('pending', 'in_progress', 'input_required')
-        limit v_most + 1) o;
-    end if;
+      pg_catalog.hashtextextended('reactive_worker quota ' || v_owner::text, 0));
+    -- No further than needed: somebody may have a million. The zero is written out, as it is in the index.
+    select count(*) into v_open from (
+      select from public.todolist t
+      where coalesce(t.owner_id, '00000000-0000-0000-0000-000000000000') = v_owner
+        and t.agent_status in ('pending', 'in_progress', 'input_required')
+      limit v_most + 1) o;
     if v_open > v_most then
       raise exception using errcode = 'PT429', table = 'todolist',
         message = format('a user may have at most %s open tasks', v_most),

@@ -195,17 +195,15 @@ async def test_a_user_has_so_many_open_tasks_and_no_more(local_supabase: Any) ->
     his.submit()
     # A direct insert is counted as well, and what a back end submits for her is not refused.
     sent = {"apikey": keys.publishable_key, "Authorization": f"Bearer {keys.mint_user(ann)}"}
-    assert (
-        httpx.post(f"{local_supabase.api_url}/rest/v1/todolist", json=rows(1), headers=sent).status_code
-        == 429
-    )
+    table = f"{local_supabase.api_url}/rest/v1/todolist"
+    assert httpx.post(table, json=rows(1), headers=sent).status_code == 429
     assert back_end.rpc("submit_todos", p_rows=rows(2, owner_id=ann)).status_code == 200
     # She has five now: that hinders no cancel, and a retry only while there are too many.
     for id in three:
         assert hers.rpc("cancel_todo", p_id=id).status_code == 200
     hers.submit()
     assert hers.rpc("retry_todo", p_id=three[0]).status_code == 429
-    # Two at once do not both take the last place.
+    # Those that come at once do not all take the last two places.
     answers = await asyncio.gather(
         *(asyncio.to_thread(his.rpc, "submit_todos", p_rows=rows(1)) for _ in range(6))
     )
@@ -213,3 +211,8 @@ async def test_a_user_has_so_many_open_tasks_and_no_more(local_supabase: Any) ->
     async with TaskClient.from_settings(url=local_supabase.api_url, key=keys.mint_user(bob)) as client:
         with pytest.raises(QuotaExceededError, match="at most 3 open tasks"):
             await client.submit_task("test", "one more")
+    # Without signing in, where that is allowed, all share one.
+    run(local_supabase, "anon_demo.sql")
+    visitor = Caller(local_supabase, {"apikey": keys.publishable_key})
+    assert visitor.rpc("submit_todos", p_rows=rows(3)).status_code == 200
+    assert visitor.rpc("submit_todos", p_rows=rows(1)).status_code == 429
