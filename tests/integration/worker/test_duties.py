@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import reactivex.operators as ops
 
+from reactive_worker.errors import WorkerStoppedError
 from reactive_worker.testing.database import Database
 from reactive_worker.testing.workers import eventually, running_worker
 from tests.executors import Echo
@@ -88,3 +89,37 @@ async def test_what_has_not_ended_at_shutdown_is_handed_back_even_if_the_worker_
     row = await _row(db, id)
     assert (row["agent_status"], row["worker_id"], row["failures"]) == ("pending", None, 0)
     assert (await kinds(db, id))[-1] == "task_released"
+
+
+async def test_a_worker_whose_heartbeat_died_ends_at_once_and_says_why(local_supabase: Any) -> None:
+    """Without its lease it would run what others soon run, too: no drain, which here would last an hour."""
+    db = local_supabase.db_url
+
+    def broken() -> Any:
+        raise MemoryError("no room for a report")
+
+    settings = {"lease": 3600.0, "heartbeat": 1800.0, "drain_timeout": 3600.0, "cancel_grace": 0.5}
+
+    ended: list[bool] = []
+
+    async def work_until_it_breaks() -> None:
+        async with running_worker(local_supabase, Echo(), settings=settings) as worker:
+            await insert(db, ["long"], input_data={"sleep": 3600})
+            await eventually(lambda: worker.running)
+            heartbeat = worker._session.heartbeat  # type: ignore[union-attr] - it runs, so it has a session
+            heartbeat._report = broken
+            heartbeat.beat_now()
+            try:
+                await eventually(lambda: not worker.running)
+                ended.append(True)
+            finally:
+                # With the one that follows the second: also a worker that goes on draining ends now.
+                worker.stop()
+
+    with pytest.raises(
+        WorkerStoppedError, match="a background duty died: the heartbeat: no room for a report"
+    ):
+        await work_until_it_breaks()
+    assert ended, "it ended only when it was told to"
+    (row,) = await query(db, "select * from todolist")
+    assert (row["agent_status"], row["worker_id"], row["failures"]) == ("pending", None, 0)
