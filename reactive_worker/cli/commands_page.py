@@ -46,9 +46,8 @@ def commands(
     ['', 'init', 'dev']
     """
     yield path, parser
-    # argparse has no public way to ask.
-    for action in parser._actions:  # pyright: ignore[reportPrivateUsage]
-        if isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage]
+    for action in parser._actions:  # pyright: ignore[reportPrivateUsage] - no public way to ask
+        if isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage] - as above
             for name, inner in cast("dict[str, argparse.ArgumentParser]", action.choices).items():
                 yield from commands(inner, (*path, name))
 
@@ -64,7 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [
         action
         for action in parser._actions  # pyright: ignore[reportPrivateUsage] - see commands
-        if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction)  # pyright: ignore[reportPrivateUsage]
+        if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction)  # pyright: ignore[reportPrivateUsage] - see commands
     ]
 
 

@@ -106,7 +106,7 @@ async def _play(client: TaskClient, view: DemoView, worker: ReactiveWorker, text
     await worker.ready()
     view.line("worker", f"{worker.name} is registered; waiting for Realtime to prove itself")
     began = time.monotonic()
-    while worker.health.state != "healthy" and time.monotonic() - began < PUSH_TIMEOUT:  # noqa: ASYNC110
+    while worker.health.state != "healthy" and time.monotonic() - began < PUSH_TIMEOUT:  # noqa: ASYNC110 - the deadline is ours
         await asyncio.sleep(0.02)
     if worker.health.state == "healthy":
         view.line("realtime", f"heard our own probe: push works, after {duration(time.monotonic() - began)}")

@@ -165,7 +165,7 @@ def _ran(todo: Todo | None) -> float | None:
 
 def _output(todo: Todo | None) -> dict[str, Any]:
     output: Any = todo.agent_output if todo is not None else None
-    return output if isinstance(output, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return output if isinstance(output, dict) else {}  # pyright: ignore[reportUnknownVariableType] - any JSON
 
 
 def _said_last(todo: Todo | None) -> str:

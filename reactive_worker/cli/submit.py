@@ -184,5 +184,5 @@ def _batch(file: str) -> list[dict[str, Any]]:
             raise InvalidTaskError(f"{file}, line {number}: not JSON: {error}") from None
         if not isinstance(task, dict):
             raise InvalidTaskError(f"{file}, line {number}: expected an object like {{'prompt': '...'}}")
-        tasks.append(task)  # pyright: ignore[reportUnknownArgumentType]
+        tasks.append(task)  # pyright: ignore[reportUnknownArgumentType] - JSON, checked later
     return tasks

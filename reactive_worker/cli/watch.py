@@ -163,7 +163,7 @@ def _keys(quit_: asyncio.Event) -> Generator[None]:
     loop = asyncio.get_running_loop()
 
     def pressed() -> None:
-        keys: bytes = sys.stdin.buffer.raw.read(32)  # type: ignore[attr-defined]
+        keys: bytes = sys.stdin.buffer.raw.read(32)  # type: ignore[attr-defined] - a file has a raw one
         # Escape alone: an arrow key is Escape and more, and ends nothing.
         if keys in (b"", b"\x1b") or (b"q" in keys.lower() and b"\x1b" not in keys):
             quit_.set()

@@ -86,8 +86,7 @@ class TodoEventQueue(EventQueue):
             limits=limits or Limits(),
         )
 
-    # A coroutine to every caller, though not one of the interpreter's own type.
-    def enqueue_event(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def enqueue_event(  # pyright: ignore[reportIncompatibleMethodOverride] - a coroutine to every caller
         self, event: Event
     ) -> Coroutine[Any, Any, None]:
         """Record an event at once; await the result to wait while there is no room.

@@ -78,8 +78,7 @@ class Watched(Coroutine[Any, Any, None]):
             _loops.add(loop)
 
     def __await__(self) -> Generator[Any, Any, None]:
-        # `await` delegates to whatever has send() and throw().
-        return self  # type: ignore[return-value]
+        return self  # type: ignore[return-value] - `await` takes whatever has send() and throw()
 
     def __iter__(self) -> Watched:
         return self

@@ -175,8 +175,8 @@ class Runner:
         # `asyncio.run` cancels and then awaits every registered task when it ends; one that will not stop
         # would keep the process alive for ever. It has been reported above, so it may also go without a word.
         # (Documented, for those who extend asyncio.)
-        asyncio._unregister_task(task)  # pyright: ignore[reportPrivateUsage]
-        task._log_destroy_pending = False  # pyright: ignore[reportAttributeAccessIssue]
+        asyncio._unregister_task(task)  # pyright: ignore[reportPrivateUsage] - see above
+        task._log_destroy_pending = False  # pyright: ignore[reportAttributeAccessIssue] - see above
 
 
 def to_observable(runner: Runner, todo: Todo) -> Observable[TodoEvent]:

@@ -147,12 +147,11 @@ def process_alive(pid: int) -> bool:
 
 def command_of(pid: int) -> str:
     """The command line of a process; empty when there is none."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except FileNotFoundError:
-        pass
     if Path("/proc/self").exists():
-        return ""
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except FileNotFoundError:
+            return ""
     done = subprocess.run(
         ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
     )

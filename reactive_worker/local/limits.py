@@ -49,7 +49,7 @@ class PatientProtocol(H11Protocol):
 
     _head_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - uvicorn's own
         """Take a connection, or refuse one too many."""
         super().connection_made(transport)
         if len(self.connections) > most_connections():

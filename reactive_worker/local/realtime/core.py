@@ -142,7 +142,7 @@ class Core:
         """
         await asyncio.sleep(self.faults.system_ok_delay)
         # Any thread may flip the switch, and without notice: hence the repeated look.
-        while self.faults.withhold_system_ok:  # noqa: ASYNC110
+        while self.faults.withhold_system_ok:  # noqa: ASYNC110 - see above
             await asyncio.sleep(_WITHHELD_CHECK)
         self._subscribing += 1
         try:

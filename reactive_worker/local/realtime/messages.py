@@ -173,7 +173,7 @@ class MessageStream:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         # Any thread may set the switch, and without notice: hence the repeated look.
-        while loop.time() - begun < self._faults.stream_gap:  # noqa: ASYNC110
+        while loop.time() - begun < self._faults.stream_gap:  # noqa: ASYNC110 - see above
             await asyncio.sleep(_GAP_CHECK)
 
     async def _keep_up(self) -> None:

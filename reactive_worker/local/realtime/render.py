@@ -154,7 +154,7 @@ class Renderer:
 
 def type_sql(name: str) -> sql.SQL:
     """A type's name for a cast. It comes from ``format_type``, which quotes, and cannot be a parameter."""
-    return sql.SQL(name)  # pyright: ignore[reportArgumentType]
+    return sql.SQL(name)  # pyright: ignore[reportArgumentType] - quoted, see above
 
 
 def json_key_order(name: str) -> tuple[int, bytes]:
