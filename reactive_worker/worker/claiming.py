@@ -26,8 +26,8 @@ from reactive_worker.worker.observe import observe
 from reactive_worker.worker.telemetry import ClaimUnreadable, ClaimUnrefused, TaskClaimed, Telemetry
 
 #: Seconds after which a row that still is not as it was told is taken for gone. The gap is microseconds, or
-#: as long as a busy server lets a committing process wait for its turn.
-PATIENCE = 1.0
+#: as long as a busy server lets a committing process wait for its turn, which may be seconds.
+PATIENCE = 10.0
 #: Seconds to wait before a claim that found nothing else is repeated.
 PAUSES = (0.003, 0.01, 0.03)
 

@@ -36,15 +36,15 @@ def test_only_what_was_told_and_is_not_further_on_may_still_come(
     assert claiming.Visibility().judge([candidate], result).gone == gone
 
 
-def test_a_row_that_never_comes_is_gone_after_a_second() -> None:
+def test_a_row_that_never_comes_is_gone_after_a_while() -> None:
     now = 0.0
     judge = claiming.Visibility(lambda: now).judge
     result = ClaimResult((), ("a", "b"), {"a": None, "b": 7})
     assert judge([TOLD], result).gone == ("b",)
-    now = 0.9
+    now = claiming.PATIENCE - 0.1
     assert judge([TOLD], result).gone == ("b",)
-    now = 1.0
+    now = claiming.PATIENCE
     assert judge([TOLD], result).gone == ("a", "b")
-    # Told of anew, after it was retried: a new second begins.
+    # Told of anew, after it was retried: the patience begins anew.
     again = replace(TOLD, attempt=3)
     assert judge([again], replace(result, attempts={"a": 3, "b": 7})).gone == ("b",)
